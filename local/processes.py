@@ -1,0 +1,108 @@
+"""Child processes that never outlive their parent.
+
+A child holds the reading end of a pipe as its stdin and watches it: when this process ends, however it ends, the
+pipe closes and the child stops by itself.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, TypeVar
+
+Ready = TypeVar("Ready")
+
+START_SECONDS = 60
+STOP_SECONDS = 10
+
+
+class ChildFailed(Exception):
+    """A child ended, or did not get ready in time; the text names its log and shows the log's last lines."""
+
+
+class Child(Generic[Ready]):
+    """A started process.
+
+    `parse` is given each line of its stdout until it understands one (answers not None): the child is ready then.
+    That line may hold keys and stays in memory; everything else that the child writes goes to the file `log`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        log: Path,
+        parse: Callable[[str], Ready | None],
+    ) -> None:
+        self._name = name
+        self._log = log
+        self._parse = parse
+        self._ready: queue.SimpleQueue[Ready | None] = queue.SimpleQueue()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self) -> Ready:
+        """What `parse` answered; ChildFailed where it has not after START_SECONDS or the child ended."""
+        try:
+            ready = self._ready.get(timeout=START_SECONDS)
+        except queue.Empty:
+            raise ChildFailed(self._report(f"was not ready after {START_SECONDS} seconds")) from None
+        if ready is None:
+            self._process.wait()
+            self.check()
+        assert ready is not None
+        return ready
+
+    def check(self) -> None:
+        """Raise ChildFailed if it has ended."""
+        if (code := self._process.poll()) is not None:
+            raise ChildFailed(self._report(f"ended with exit code {code}"))
+
+    def stop(self) -> None:
+        """Close its stdin, by which it ends, and kill it after STOP_SECONDS; no child is left either way."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._reader.join(STOP_SECONDS)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        ready = False
+        with self._process.stdout as lines, self._log.open("a", buffering=1) as output:
+            for line in lines:
+                if not ready and (value := self._parse(line)) is not None:
+                    ready = True
+                    self._ready.put(value)
+                else:
+                    output.write(line)
+        self._ready.put(None)
+
+    def _report(self, what: str) -> str:
+        tail = self._log.read_text(errors="replace").splitlines()[-20:]
+        return "\n".join([f"{self._name} {what}. Its log is {self._log}:", *(f"  {line}" for line in tail)])
