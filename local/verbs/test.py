@@ -1,0 +1,48 @@
+"""Everything that must hold before a change lands."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from local.environment import ROOT, VENV
+from local.verbs import check
+
+OVERALL = 95
+# The pure files decide on data alone, so every branch of them can be reached and is.
+PURE = ("sync/schedule.py",)
+PYTHON = str(VENV / "bin/python")
+
+
+def main(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """0 when the checks and the tests passed and the coverage is at least OVERALL, and 100 in PURE."""
+    if code := check.main(options, rest):
+        return code
+    return tests() or coverage()
+
+
+def tests() -> int:
+    """Run pytest on two processes and measure them, and every Python process they start."""
+    for old in ROOT.glob(".coverage*"):
+        old.unlink()
+    # Every Python of the venv starts to measure itself where these two are set (coverage.py: Subprocesses).
+    measured = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
+    print("== tests", file=sys.stderr, flush=True)
+    command = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **measured}, check=False).returncode
+
+
+def coverage() -> int:
+    """Print the coverage of every file that is not at 100, and judge both gates."""
+    subprocess.run([PYTHON, "-m", "coverage", "combine", "-q"], cwd=ROOT, check=True)
+    report = [PYTHON, "-m", "coverage", "report"]
+    pure = check.run(
+        "coverage of pure files",
+        [*report, "--fail-under=100", f"--include={','.join(PURE)}"],
+        "Test the branches named above: pure files stay at 100.",
+    )
+    overall = check.run(
+        "coverage", [*report, f"--fail-under={OVERALL}"], f"Test the lines named above: {OVERALL} is the least."
+    )
+    return pure or overall
