@@ -38,13 +38,10 @@ def first_due(schedule: Schedule, now: datetime, *, offset: timedelta = timedelt
     An interval begins at once, a daily schedule at its next local time. `offset` delays either: it counts from
     `now + offset`. Raises ZoneInfoNotFoundError for a zone that does not exist.
     """
-    match schedule:
-        case Daily():
-            return _next_daily(schedule, now + offset)
-        case Interval():
-            return (now + offset).astimezone(UTC)
-        case Manual():
-            return None
+    if isinstance(schedule, Manual):
+        return None
+    begin = (now + offset).astimezone(UTC)
+    return _next_daily(schedule, begin) if isinstance(schedule, Daily) else begin
 
 
 def next_due(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
@@ -53,13 +50,12 @@ def next_due(schedule: Schedule, due: datetime, now: datetime) -> datetime | Non
     Strictly after both, so that runs missed in an outage collapse into the one that is started, and a worker whose
     clock is behind does not run twice. An interval keeps its rhythm.
     """
-    match schedule:
-        case Daily():
-            return _next_daily(schedule, max(due, now))
-        case Interval(every=every):
-            return (due + max(1, (now - due) // every + 1) * every).astimezone(UTC)
-        case Manual():
-            return None
+    if isinstance(schedule, Manual):
+        return None
+    if isinstance(schedule, Daily):
+        return _next_daily(schedule, max(due, now))
+    passed = max(0, (now - due) // schedule.every)
+    return (due + (passed + 1) * schedule.every).astimezone(UTC)
 
 
 def _next_daily(daily: Daily, after: datetime) -> datetime:
