@@ -34,6 +34,8 @@ def main() -> int:
     options, rest = parser().parse_known_args()
     if rest and options.verb not in ("demo", "bench"):
         parser().error(f"unknown argument: {rest[0]}")
+    if options.verb == "up":
+        refuse_contradictions(options)
     signal.signal(signal.SIGTERM, end)
     from local import environment  # noqa: PLC0415 - older Pythons cannot import it; they are turned away above
 
@@ -66,6 +68,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made["package"].add_argument("--out", type=Path, default=ROOT / "dist/tenantsync.zip", metavar="FILE")
     return result
+
+
+def refuse_contradictions(options: argparse.Namespace) -> None:
+    endpoints = (options.entra_endpoint, options.graph_endpoint)
+    if any(endpoints) and not all(endpoints):
+        parser().error("--entra-endpoint and --graph-endpoint go together")
+    if any(endpoints) and options.cloud == "real":
+        parser().error("--cloud real has endpoints of its own")
 
 
 def use_supported_python() -> None:

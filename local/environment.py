@@ -98,7 +98,7 @@ def _pip(python: Path, requirements: Path, *options: str) -> None:
     count = len(re.findall(r"^\S+==", requirements.read_text(), re.MULTILINE))
     _run(
         f"{count} packages of {_name(requirements)} with pip",
-        [str(python), "-m", "pip", "install", "--require-hashes", "--no-input", *options, "-r", str(requirements)],
+        [str(python), "-m", "pip", "install", "--require-hashes", "--no-compile", *options, "-r", str(requirements)],
         environ={"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
 

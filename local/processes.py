@@ -45,6 +45,7 @@ class Child(Generic[Ready]):
         self._parse = parse
         self._ready: queue.SimpleQueue[Ready | None] = queue.SimpleQueue()
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # another run may still write to the file that had this name
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 command,

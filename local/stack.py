@@ -1,0 +1,176 @@
+"""Every part of a running app on this machine: Azurite, a cloud (simulated or outside) and the function host."""
+
+import fcntl
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import certifi
+
+from local import azurite
+from local.processes import Child
+
+ROOT = azurite.ROOT
+LOGS = ROOT / ".dev/logs"
+ENDPOINTS = ("ENTRA_ENDPOINT", "GRAPH_ENDPOINT")
+
+Json = dict[str, Any]
+
+
+class FolderInUse(Exception):
+    """Another stack keeps its data there; the text says so."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A cloud that is not simulated here. An endpoint that is None is Microsoft's own."""
+
+    entra: str | None = None
+    graph: str | None = None
+
+
+class Stack:
+    """Started on entering, stopped on leaving.
+
+    `port` is the function host's (0: any free one). With `data` everything stored stays in that folder, else it ends
+    with the stack. `settings` are further app settings. While entered: `api`, `key`, `master_key` and `console` of the
+    host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `environ`, what the
+    host was given; `pids` of the parts by name.
+    """
+
+    api: str
+    key: str
+    master_key: str
+    control: str | None
+    storage: str
+    environ: dict[str, str]
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        data: Path | None = None,
+        outside: Outside | None = None,
+        ca_bundle: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        logs: Path = LOGS,
+    ) -> None:
+        self._port = port
+        self._data = data
+        self._outside = outside
+        self._ca_bundle = ca_bundle
+        self._settings = dict(settings or {})
+        self._logs = logs
+        self._running: dict[str, Child[Any]] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as parts:
+            parts.callback(self._stop_all)
+            scratch = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="tenantsync-")))
+            self._folder = self._data or scratch
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            parts.enter_context(_held(self._folder))
+            data = self._data and self._data / "azurite"
+            self._running["azurite"] = azurite.start(self._logs / "azurite.log", data=data)
+            self._start_cloud()
+            self.storage = azurite.connection_string(self._running["azurite"].wait_ready())
+            cloud = self._running["cloud"].wait_ready()
+            self.control = None if self._outside else cloud["control"]
+            self.environ = self._host_environ(cloud, scratch / "ca.pem")
+            self.start_host()
+            self._parts = parts.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parts.close()
+
+    @property
+    def console(self) -> str:
+        return f"{self.api}/console"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {name: child.pid for name, child in self._running.items()}
+
+    def check(self) -> None:
+        """Raise ChildFailed if a part has ended."""
+        for child in self._running.values():
+            child.check()
+
+    def start_host(self) -> None:
+        """Start the function host, in place of the one before, with the same port and keys."""
+        if host := self._running.pop("host", None):
+            host.stop()
+        options = ["--app", str(ROOT), "--port", str(self._port), "--keys-file", str(self._folder / "keys.json")]
+        # The developer's own local.settings.json is for Core Tools; here the environment says everything.
+        (self._folder / "settings.json").write_text('{"Values": {}}')
+        options += ["--settings", str(self._folder / "settings.json")]
+        self._running["host"] = self._python("host", options, self.environ)
+        ready = self._running["host"].wait_ready()
+        self.api, self.key, self.master_key = ready["api"], ready["key"], ready["masterKey"]
+        self._port = urlsplit(self.api).port or 0
+
+    def _start_cloud(self) -> None:
+        options = ["--dir", str(self._folder / "cloud")]
+        if self._outside:
+            options += ["--only", "vault"]
+        if self._data:
+            options += ["--vault-file", str(self._folder / "vault.json")]
+        self._running["cloud"] = self._python("cloud", options, os.environ)
+
+    def _python(self, part: str, options: Sequence[str], environ: Mapping[str, str]) -> Child[Json]:
+        command = [sys.executable, "-m", f"local.{part}", *options, "--with-parent"]
+        return Child(f"local.{part}", command, environ=environ, log=self._logs / f"{part}.log", parse=_json_line)
+
+    def _stop_all(self) -> None:
+        """The host first: it writes to the others until it has ended."""
+        for name in reversed(list(self._running)):
+            self._running.pop(name).stop()
+
+    def _host_environ(self, cloud: Json, bundle: Path) -> dict[str, str]:
+        trusted = [os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where(), cloud["ca"], self._ca_bundle]
+        bundle.write_text("\n".join(Path(file).read_text() for file in trusted if file))
+        inherited = {name: value for name, value in os.environ.items() if name not in ENDPOINTS}
+        entra = self._outside.entra if self._outside else cloud["entra"]
+        graph = self._outside.graph if self._outside else cloud["graph"]
+        outside = {name: url for name, url in zip(ENDPOINTS, (entra, graph), strict=True) if url}
+        return {
+            **inherited,
+            **outside,
+            "AzureWebJobsStorage": self.storage,
+            "KEY_VAULT_URL": cloud["vault"],
+            "IDENTITY_ENDPOINT": cloud["identity"]["endpoint"],
+            "IDENTITY_HEADER": cloud["identity"]["header"],
+            "REQUESTS_CA_BUNDLE": str(bundle),
+            "SSL_CERT_FILE": str(bundle),
+            **self._settings,
+        }
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Two Azurites on one folder would destroy what it holds: FolderInUse for the second."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUse(f"{folder} is in use by another dev.py: end that one, or name another folder.") from None
+        yield
+
+
+def _json_line(line: str) -> Json | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,77 @@
+"""Run the app on this machine until Ctrl-C, and print where it answers."""
+
+import argparse
+import json
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from local.processes import ChildFailed
+from local.stack import FolderInUse, Outside, Stack
+
+LOOK_SECONDS = 0.5
+
+
+def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
+    """Runs until KeyboardInterrupt; 1 when a part failed."""
+    ended = threading.Event()
+    if options.with_parent:
+        threading.Thread(target=await_parent, args=(ended,), daemon=True).start()
+    try:
+        with Stack(
+            port=free_port(options.port), data=options.data, outside=outside(options), ca_bundle=options.ca_bundle
+        ) as stack:
+            announce(stack)
+            while not ended.wait(LOOK_SECONDS):
+                stack.check()
+    except (ChildFailed, FolderInUse) as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+def await_parent(ended: threading.Event) -> None:
+    """Stdin is a pipe from the parent: it closes when the parent ends."""
+    sys.stdin.read()
+    ended.set()
+
+
+def outside(options: argparse.Namespace) -> Outside | None:
+    """The cloud that the options name; None for the simulated one."""
+    if options.cloud == "real" or options.entra_endpoint or options.graph_endpoint:
+        return Outside(options.entra_endpoint, options.graph_endpoint)
+    return None
+
+
+def announce(stack: Stack) -> None:
+    """One line of JSON on stdout for programs, and the same on stderr for people."""
+    print(
+        json.dumps(
+            {
+                "api": stack.api,
+                "key": stack.key,
+                "masterKey": stack.master_key,
+                "console": stack.console,
+                "control": stack.control,
+            }
+        ),
+        flush=True,
+    )
+    print(
+        f"\nThe portal page: {stack.console}\nThe API:         {stack.api}\n"
+        f"The key:         {stack.key} (header x-functions-key)\nCtrl-C ends everything.",
+        file=sys.stderr,
+    )
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` where it is free, or else, with a word to the person, any other."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+            print(f"Port {wanted} is in use; taking {probe.getsockname()[1]} instead.", file=sys.stderr)
+        return int(probe.getsockname()[1])
