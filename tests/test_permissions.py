@@ -153,7 +153,15 @@ def test_what_does_not_suffice(sync, granted, missing):
         pytest.param({"Member.Read.Hidden"}, ["contacts"], [], id="hidden members"),
         pytest.param({"Member.Read.Hidden"}, ["users"], ["Member.Read.Hidden"], id="no members to read"),
         pytest.param(
-            {"DelegatedAdminRelationship.Read.All", "Directory.Read.All"}, ["partners"], [], id="contracts fall back"
+            {
+                "DelegatedAdminRelationship.Read.All",
+                "Directory.Read.All",
+                "Organization.Read.All",
+                "User.Read.All",
+            },
+            ["partners"],
+            [],
+            id="contracts, where the customers cannot be listed",
         ),
         pytest.param(
             {"Directory.Read.All", "Directory.ReadWrite.All", "Reports.Read.All", "User.Read.All"},
