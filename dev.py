@@ -26,7 +26,7 @@ VERBS = {
     "lock": "pin every dependency anew, with hashes",
     "package": "build the zip that is deployed",
 }
-NEED_AZURITE = {"demo", "up", "test", "bench"}
+NEED_AZURITE = {"demo", "up", "test", "bench", "lock"}
 
 
 def main() -> int:

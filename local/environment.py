@@ -47,7 +47,7 @@ def install_packages(venv: Path, requirements: Path) -> Path:
         return python
     if not (venv / "bin/pip").exists() or not python.exists():
         _require_venv()
-        _run(f"a virtual environment in {_name(venv)}", [sys.executable, "-m", "venv", "--clear", str(venv)])
+        run(f"Making {_name(venv)}, a virtual environment", [sys.executable, "-m", "venv", "--clear", str(venv)])
     _pip(python, requirements)
     _mark_current(venv, requirements)
     return python
@@ -59,7 +59,7 @@ def npm(*arguments: str, folder: Path, what: str) -> None:
     script = azurite.NODE_WHEEL / "lib/node_modules/npm/bin/npm-cli.js"
     command = [str(node), str(script)] if script.exists() else [shutil.which("npm") or "npm"]
     path = os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])
-    _run(what, [*command, *arguments, "--no-audit", "--no-fund"], folder=folder, environ={"PATH": path})
+    run(what, [*command, *arguments, "--no-audit", "--no-fund"], folder=folder, environ={"PATH": path})
 
 
 def _install_node(python: Path) -> None:
@@ -90,14 +90,14 @@ def _install_azurite() -> None:
     azurite.INSTALLED.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(LOCKS / name, azurite.INSTALLED)
-    npm("ci", "--ignore-scripts", folder=azurite.INSTALLED, what="Azurite, the storage emulator, with npm")
+    npm("ci", "--ignore-scripts", folder=azurite.INSTALLED, what="Installing Azurite, the storage emulator")
     _mark_current(azurite.INSTALLED, lock)
 
 
 def _pip(python: Path, requirements: Path, *options: str) -> None:
     count = len(re.findall(r"^\S+==", requirements.read_text(), re.MULTILINE))
-    _run(
-        f"{count} packages of {_name(requirements)} with pip",
+    run(
+        f"Installing {_name(requirements)} (packages: {count})",
         [str(python), "-m", "pip", "install", "--require-hashes", "--no-compile", *options, "-r", str(requirements)],
         environ={"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
@@ -114,8 +114,9 @@ def _require_venv() -> None:
         ) from None
 
 
-def _run(what: str, command: Sequence[str], *, folder: Path = ROOT, environ: Mapping[str, str] | None = None) -> None:
-    print(f"Installing {what} ...", end="", file=sys.stderr, flush=True)
+def run(what: str, command: Sequence[str], *, folder: Path = ROOT, environ: Mapping[str, str] | None = None) -> None:
+    """Run one step with a line of progress; SetupFailed with its output where it fails."""
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
     started = time.monotonic()
     done = subprocess.run(
         command,
