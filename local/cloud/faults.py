@@ -1,0 +1,35 @@
+"""What a test may make go wrong between a client and the simulated Graph, tenant by tenant."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from local.cloud.model import Model
+
+RetryAfterStyle = Literal["seconds", "decimal", "date", "absent"]
+ExpiredDelta = Literal["gone", "syncStateNotFound", "syncStateInvalid", "resyncRequired"]
+ExpiredPage = Literal["Directory_ExpiredPageToken", "DirectoryPageTokenNotFoundException"]
+
+
+class RetryAfter(Model):
+    """How a refusal says when to come back. `seconds` is the pause of injected refusals; a spent budget computes its own."""
+
+    style: RetryAfterStyle = "seconds"
+    seconds: float = Field(default=1.0, ge=0)
+
+
+class Faults(Model):
+    """Rates are probabilities per request from 0 to 1, drawn from a generator that starts at `seed`."""
+
+    latency_ms: float = Field(default=0, ge=0)
+    units_per_10s: PositiveInt | None = Field(default=None, alias="unitsPer10s")
+    rate_429: float = Field(default=0, ge=0, le=1, alias="rate429")
+    rate_503: float = Field(default=0, ge=0, le=1, alias="rate503")
+    rate_504: float = Field(default=0, ge=0, le=1, alias="rate504")
+    rate_reset: float = Field(default=0, ge=0, le=1)
+    rate_batch_item: float = Field(default=0, ge=0, le=1)
+    retry_after: RetryAfter = RetryAfter()
+    untidy_paging: bool = False
+    retried_page_links_fail: bool = False
+    expired_delta: ExpiredDelta = "gone"
+    seed: int = 0

@@ -1,0 +1,249 @@
+"""The HTTP edge of the simulated Microsoft Graph: tokens, limits, injected faults, counters and the journal."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from aiohttp import web
+
+from local.cloud import batch, delta, directory, photos
+from local.cloud.clock import rfc3339
+from local.cloud.entra import Entra, TokenRejected
+from local.cloud.protocol import VERSION, Answer, Call, Refused, Route, Routes, split_url
+from local.cloud.throttling import MAILBOX_CONCURRENCY, retry_after
+
+COMPRESS_FROM = 1024
+
+
+class Graph:
+    def __init__(self, entra: Entra) -> None:
+        self._entra = entra
+        post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._serve_item), units=0)
+        # Later subjects (devices, groups, calendars, subscriptions, reports) add their ROUTES here.
+        self._routes = Routes([post_batch, *delta.ROUTES, *directory.ROUTES, *photos.ROUTES])
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.route("*", "/{path:.*}", self.handle)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One HTTP request, whatever it asks for."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            call = await self._call(request, headers)
+        except Refused as refused:
+            return _send(_anonymous(refused, headers), headers, str(uuid4()))
+        faults = call.tenant.faults
+        fault = self._arrive(call)
+        answer = fault if isinstance(fault, Answer) else self._serve(call)
+        await asyncio.sleep(faults.latency_ms / 1000)
+        call.tenant.throttle.release(call.app_id, call.mailboxes)
+        if fault == "reset":
+            return await _reset(request, answer, call)
+        return _send(answer, headers, call.request_id)
+
+    async def _call(self, request: web.Request, headers: Mapping[str, str]) -> Call:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _unauthorized("Access token is empty.")
+        try:
+            tenant, claims = self._entra.check_token(token)
+        except TokenRejected as error:
+            raise _unauthorized(f"Access token validation failure. {error}") from error
+        version, _, path = request.raw_path.lstrip("/").partition("/")
+        if version != VERSION:
+            raise Refused(400, "BadRequest", "Invalid version.")
+        path, query = split_url(path)
+        return Call(
+            method=request.method,
+            url=request.raw_path,
+            path=path,
+            query=query,
+            headers=headers,
+            body=await request.read(),
+            host=request.host,
+            tenant=tenant,
+            app_id=claims["appid"],
+            roles=frozenset(claims.get("roles", [])),
+            now=tenant.clock.now(),
+        )
+
+    def _arrive(self, call: Call) -> Answer | str | None:
+        """Count the request, and draw whether it meets a fault: an answer, "reset", or None."""
+        call.tenant.counters.requests += 1
+        self._note_arrival(call)
+        faults = call.tenant.faults
+        draw = call.tenant.rng.random()
+        for rate, status in ((faults.rate_429, 429), (faults.rate_503, 503), (faults.rate_504, 504)):
+            if draw < rate:
+                call.tenant.counters.faulted += 1
+                return self._journal(call, "fault", self._pause(call, status, faults.retry_after.seconds))
+            draw -= rate
+        if draw < faults.rate_reset:
+            call.tenant.counters.faulted += 1
+            call.tenant.throttle.failed(call.app_id, _identity(call))
+            return "reset"
+        return None
+
+    def _note_arrival(self, call: Call) -> None:
+        arrival = call.tenant.throttle.arrive(call.app_id, _identity(call))
+        call.retried = arrival.retried
+        call.tenant.counters.retry_violations += arrival.early
+
+    def _serve_item(self, call: Call) -> Answer:
+        """One request inside a batch."""
+        call.tenant.counters.batch_items += 1
+        self._note_arrival(call)
+        faults = call.tenant.faults
+        if call.tenant.rng.random() < faults.rate_batch_item:
+            call.tenant.counters.faulted += 1
+            status = call.tenant.rng.choice([429, 503])
+            return self._journal(call, "fault", self._pause(call, status, faults.retry_after.seconds))
+        return self._serve(call)
+
+    def _serve(self, call: Call) -> Answer:
+        template = "unknown"
+        try:
+            route, parameters = self._routes.find(call.method, call.path)
+            template = route.name
+            if route.units == 0:
+                call.tenant.counters.batch_posts += 1
+            refusal = self._limit(call, route, parameters)
+            answer = refusal or self._admitted(call, route, parameters)
+        except Refused as refused:
+            answer = refused.answer(call)
+        call.tenant.counters.by_template[template] += 1
+        return self._journal(call, template, answer)
+
+    def _admitted(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
+        route.admit(call)
+        answer = route.handler(call, *parameters.values())
+        if cost := route.cost(call):
+            answer.headers["x-ms-resource-unit"] = str(cost)
+        if (used := call.tenant.throttle.used(call.app_id)) > 0.8:
+            answer.headers["x-ms-throttle-limit-percentage"] = f"{used:.2f}"
+        return answer
+
+    def _limit(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer | None:
+        """The 429 of a spent budget or a busy mailbox."""
+        throttle, capacity = call.tenant.throttle, call.tenant.faults.units_per_10s
+        wait = throttle.take(call.app_id, route.cost(call), capacity) if capacity and route.units else 0
+        if wait:
+            call.tenant.counters.throttled += 1
+            return self._pause(call, 429, wait)
+        if not route.mailbox:
+            return None
+        user = call.tenant.users.find(parameters["id"])
+        mailbox = user.id if user else parameters["id"]
+        if throttle.mailboxes[call.app_id, mailbox] >= MAILBOX_CONCURRENCY:
+            call.tenant.counters.throttled += 1
+            return self._pause(call, 429, call.tenant.faults.retry_after.seconds, busy=True)
+        throttle.mailboxes[call.app_id, mailbox] += 1
+        call.mailboxes.append(mailbox)
+        return None
+
+    def _pause(self, call: Call, status: int, seconds: float, *, busy: bool = False) -> Answer:
+        """A refusal that says when to come back, remembered so that an early retry is seen."""
+        faults = call.tenant.faults
+        header, told = retry_after(faults.retry_after, seconds)
+        whole_app = status == 429 and not _inner(call)
+        call.tenant.throttle.pause(
+            call.app_id, _identity(call), told, sent_in=faults.latency_ms / 1000, whole_app=whole_app
+        )
+        answer = _refusal(status, busy=busy).answer(call)
+        if header is not None:
+            answer.headers["Retry-After"] = header
+        if status == 429 and not busy:
+            answer.headers["x-ms-throttle-scope"] = f"Tenant_Application/ReadWrite/{call.app_id}/{call.tenant.id}"
+            answer.headers["x-ms-throttle-information"] = "ResourceUnitLimitExceeded"
+        return answer
+
+    def _journal(self, call: Call, template: str, answer: Answer) -> Answer:
+        call.tenant.journal.append(
+            {
+                "at": rfc3339(datetime.now(UTC)),
+                "method": call.method,
+                "url": call.url,
+                "template": template,
+                "status": answer.status,
+                "appId": call.app_id,
+                "inBatch": _inner(call),
+                "requestId": call.request_id,
+                "clientRequestId": call.headers.get("client-request-id"),
+                "retryAfter": answer.headers.get("Retry-After"),
+            }
+        )
+        return answer
+
+
+def _inner(call: Call) -> bool:
+    return not call.url.startswith(f"/{VERSION}/")
+
+
+def _identity(call: Call) -> str:
+    """What makes two requests the same one tried again."""
+    return f"{call.method} {call.url} {zlib.crc32(call.body)}"
+
+
+def _refusal(status: int, *, busy: bool) -> Refused:
+    if busy:
+        return Refused(429, "ApplicationThrottled", "Application is over its MailboxConcurrency limit.")
+    return {
+        429: Refused(429, "TooManyRequests", "Please retry again later."),
+        503: Refused(503, "ServiceUnavailable", "The service is temporarily unavailable."),
+        504: Refused(504, "GatewayTimeout", "The request timed out."),
+    }[status]
+
+
+def _unauthorized(message: str) -> Refused:
+    challenge = {
+        "WWW-Authenticate": 'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'
+    }
+    return Refused(401, "InvalidAuthenticationToken", message, challenge)
+
+
+def _anonymous(refused: Refused, headers: Mapping[str, str]) -> Answer:
+    request_id = str(uuid4())
+    inner = {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "request-id": request_id}
+    inner["client-request-id"] = headers.get("client-request-id", request_id)
+    error = {"code": refused.code, "message": str(refused), "innerError": inner}
+    return Answer(refused.status, {"error": error}, refused.headers)
+
+
+def _encoded(answer: Answer) -> bytes:
+    if isinstance(answer.body, bytes):
+        return answer.body
+    if isinstance(answer.body, str):
+        return answer.body.encode()
+    return json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _send(answer: Answer, headers: Mapping[str, str], request_id: str) -> web.Response:
+    content = _encoded(answer)
+    out = {
+        "request-id": request_id,
+        "client-request-id": headers.get("client-request-id", request_id),
+        **answer.headers,
+    }
+    out["Content-Type"] = answer.content_type
+    out["Cache-Control"] = "private"
+    is_json = not isinstance(answer.body, bytes)
+    if is_json and len(content) >= COMPRESS_FROM and "gzip" in headers.get("accept-encoding", ""):
+        content = gzip.compress(content, compresslevel=1)
+        out["Content-Encoding"] = "gzip"
+    return web.Response(status=answer.status, body=content, headers=out)
+
+
+async def _reset(request: web.Request, answer: Answer, call: Call) -> web.StreamResponse:
+    """Close the connection: half the time at once, half the time in the middle of the answer."""
+    content = _encoded(answer)
+    response = web.StreamResponse(headers={"Content-Type": answer.content_type, "Content-Length": str(len(content))})
+    if call.tenant.rng.random() < 0.5 and len(content) > 1:
+        await response.prepare(request)
+        await response.write(content[: len(content) // 2])
+    if request.transport:
+        request.transport.abort()
+    return response

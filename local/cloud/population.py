@@ -1,0 +1,85 @@
+"""A tenant of any size, the same for the same seed: people, guests, disabled accounts, photos."""
+
+import random
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from local.cloud.apps import App, Secret
+from local.cloud.model import Model
+from local.cloud.names import CITIES, DEPARTMENTS, JOBS, OFFICES, PLAIN, UNUSUAL
+from local.cloud.tenants import Tenant
+from local.cloud.users import Photo, User, Users
+
+UNUSUAL_SHARE = 0.1
+SMALL_UPLOADS = [48, 96, 120, 240, 360]
+
+
+class Population(Model):
+    """What to generate. Shares are of all users, from 0 to 1."""
+
+    users: int = Field(default=1000, ge=0)
+    seed: int = 1
+    photo_share: float = Field(default=0.6, ge=0, le=1)
+    guest_share: float = Field(default=0.05, ge=0, le=1)
+    disabled_share: float = Field(default=0.03, ge=0, le=1)
+    roles: list[str] = Field(default_factory=lambda: ["User.Read.All"])
+
+
+def generate(population: Population) -> Tenant:
+    """A tenant with one app that has one secret; ids, names and photos follow from the seed alone."""
+    rng = random.Random(population.seed)
+    app = App(
+        app_id=_guid(rng),
+        object_id=_guid(rng),
+        principal_id=_guid(rng),
+        roles=population.roles,
+        secrets=[Secret(value=_secret(rng), key_id=_guid(rng))],
+    )
+    name = f"Contoso {population.seed}"
+    tenant = Tenant(_guid(rng), name, f"contoso{population.seed}.onmicrosoft.com", apps=[app])
+    for index in range(population.users):
+        person(rng, index, tenant.domain, population, tenant.users, logged=False)
+    return tenant
+
+
+def person(rng: random.Random, index: int, domain: str, population: Population, users: Users, *, logged: bool) -> User:
+    """Add the person number `index` to the users of a tenant."""
+    given, surname = rng.choice(UNUSUAL if rng.random() < UNUSUAL_SHARE else PLAIN)
+    guest = rng.random() < population.guest_share
+    city, country = rng.choice(CITIES)
+    address = f"user{index}@fabrikam.com" if guest else f"user{index}@{domain}"
+    properties: dict[str, Any] = {
+        "id": _guid(rng),
+        "userPrincipalName": f"user{index}_fabrikam.com#EXT#@{domain}" if guest else address,
+        "displayName": f"{given} {surname}"[:256],
+        "givenName": given[:64],
+        "surname": surname[:64],
+        "mail": address,
+        "accountEnabled": rng.random() >= population.disabled_share,
+        "userType": "Guest" if guest else "Member",
+        "businessPhones": [f"+1 425 555 {index % 10000:04}"] if rng.random() < 0.5 else [],
+        "department": rng.choice(DEPARTMENTS),
+        "companyName": "Contoso",
+        "city": city,
+        "country": country,
+        "usageLocation": country,
+        "createdDateTime": f"20{rng.randrange(10, 26)}-0{rng.randrange(1, 10)}-1{rng.randrange(10)}T08:00:00Z",
+    }
+    if guest:
+        properties |= {"externalUserState": "Accepted", "creationType": "Invitation"}
+    else:
+        properties |= {"employeeId": f"{index:06}", "officeLocation": rng.choice(OFFICES), "preferredLanguage": "en-US"}
+    if rng.random() < 0.7:
+        properties |= {"jobTitle": rng.choice(JOBS), "mobilePhone": f"+1 206 555 {index % 10000:04}"}
+    photo = Photo(1, rng.choice(SMALL_UPLOADS) if rng.random() < 0.1 else 648)
+    return users.create(properties, photo if rng.random() < population.photo_share else None, logged=logged)
+
+
+def _guid(rng: random.Random) -> str:
+    return str(UUID(int=rng.getrandbits(128), version=4))
+
+
+def _secret(rng: random.Random) -> str:
+    return "sim8Q~" + "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", k=34))
