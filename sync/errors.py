@@ -29,7 +29,7 @@ class RequestError(TenantsyncError):
     code = "invalid-request"
     status = 422
 
-    def __init__(  # noqa: PLR0913 - the fields of a problem document
+    def __init__(
         self,
         detail: str,
         *,

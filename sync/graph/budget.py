@@ -26,8 +26,8 @@ CHUNK = 2.0
 LOOK_EVERY = 10.0
 FORGET_AFTER = 600.0
 NEAR_LIMIT = 0.8
-FLOOR = 100.0
-GROWTH = 1.05
+FLOOR = 500.0
+GROWTH = 1.1
 _GENTLE_CUT, _HARSH_CUT = 0.9, 0.5
 _CONFLICTS = 5
 
@@ -47,14 +47,21 @@ class BudgetState:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Units that one worker may spend from `starts` on; what is left at `ends` is lost."""
+    """Units that one worker may spend: one every `pace` seconds from `starts` on. What is left at `ends` is lost."""
 
     units: float
+    pace: float
     starts: float
     ends: float
 
     def left(self, now: float) -> float:
         return self.units if now < self.ends else 0.0
+
+    def spend(self, units: float, at: float) -> "Allowance":
+        return replace(self, units=self.units - units, starts=at + units * self.pace)
+
+
+_NOTHING = Allowance(0.0, 0.0, 0.0, 0.0)
 
 
 class BudgetStore(Protocol):
@@ -76,11 +83,12 @@ def reserve(
     """
     state = _aged(state, now, quiet=quiet)
     if state.limit is None:
-        return state, Allowance(math.inf, max(now, state.blocked_until), now + LOOK_EVERY)
+        return state, Allowance(math.inf, 0.0, max(now, state.blocked_until), now + LOOK_EVERY)
     chunk = max(units - left, state.limit * CHUNK / WINDOW)
     starts = max(now, state.free_at, state.blocked_until)
-    spent = starts + chunk * WINDOW / state.limit
-    return replace(state, free_at=spent), Allowance(left + chunk, starts, spent + CHUNK)
+    pace = WINDOW / state.limit
+    spent = starts + chunk * pace
+    return replace(state, free_at=spent), Allowance(left + chunk, pace, starts, spent + CHUNK)
 
 
 def _aged(state: BudgetState, now: float, *, quiet: bool) -> BudgetState:
@@ -95,7 +103,7 @@ def _aged(state: BudgetState, now: float, *, quiet: bool) -> BudgetState:
     return state
 
 
-def refusal(  # noqa: PLR0913 - what one worker knows of its last window
+def refusal(
     state: BudgetState, now: float, *, until: float, accepted: float, refused: float, paced: bool
 ) -> BudgetState:
     """Graph refused `refused` of a worker's units in the last window and accepted `accepted`: silence `until` then.
@@ -118,9 +126,7 @@ def refusal(  # noqa: PLR0913 - what one worker knows of its last window
 
 def warning(state: BudgetState, now: float, *, used: float, accepted: float) -> BudgetState:
     """Graph says that the share `used` of its limit is taken, while this worker's last window had `accepted` units."""
-    if state.limit is not None:
-        return state
-    return replace(state, limit=max(FLOOR, accepted / used), cut_at=now, changed_at=now)
+    return replace(state, limit=max(FLOOR, (state.limit or 0.0) + accepted / used), cut_at=now, changed_at=now)
 
 
 @dataclass
@@ -144,9 +150,9 @@ class Budget:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._allowance = Allowance(0.0, 0.0, 0.0)
+        self._allowance = _NOTHING
         self._blocked_until = 0.0
-        self._paced = False
+        self._cut_at = 0.0
         self._quiet = True
         self._tallies: deque[_Tally] = deque()
 
@@ -156,8 +162,8 @@ class Budget:
             now = self._now()
             if self._allowance.left(now) < units:
                 self._allowance = self._reserve(units, now, latest)
-            self._allowance = replace(self._allowance, units=self._allowance.units - units)
-            starts = self._allowance.starts
+            starts = max(now, self._allowance.starts, self._blocked_until)
+            self._allowance = self._allowance.spend(units, starts)
         while (wait := max(starts, self._blocked_until) - self._now()) > 0:
             _defer_after(latest, self._now() + wait)
             self._sleep(wait)
@@ -170,11 +176,14 @@ class Budget:
             self._quiet = toll.used < NEAR_LIMIT
             if toll.pause is not None:
                 self._pause(now, now + toll.pause, toll.refused)
-            elif not self._quiet and not self._paced:
+            elif not self._quiet and not self._paced():
                 self._update(lambda state: warning(state, now, used=toll.used, accepted=self._sums()[0]))
 
     def _now(self) -> float:
         return self._clock().timestamp()
+
+    def _paced(self) -> bool:
+        return self._cut_at > 0
 
     def _reserve(self, units: int, now: float, latest: datetime) -> Allowance:
         left = self._allowance.left(now)
@@ -192,16 +201,15 @@ class Budget:
 
     def _pause(self, now: float, until: float, refused: int) -> None:
         """Several threads meet the same wall at once: only the first one writes it down."""
-        if until > self._blocked_until + 1 or not self._paced:
+        paced = self._paced()
+        if until > self._blocked_until + 1 or not paced:
             accepted, all_refused = self._sums()
-            paced = self._paced
             self._update(
                 lambda state: refusal(
                     state, now, until=until, accepted=accepted, refused=refused and all_refused, paced=paced
                 )
             )
         self._blocked_until = max(self._blocked_until, until)
-        self._allowance = Allowance(0.0, 0.0, 0.0)
 
     def _update(self, decide: Callable[[BudgetState], BudgetState]) -> None:
         """A lost race is run again a few times; then the neighbours' word stands: the budget is advice, not a lock."""
@@ -209,7 +217,8 @@ class Budget:
             loaded, etag = self._store.load()
             state = decide(loaded)
             self._blocked_until = max(self._blocked_until, state.blocked_until)
-            self._paced = state.limit is not None
+            if state.cut_at != self._cut_at:
+                self._cut_at, self._allowance = state.cut_at, _NOTHING
             if state == loaded or self._store.save(state, etag):
                 return
 

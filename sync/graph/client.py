@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -57,6 +57,10 @@ class Usage:
     throttled: int = 0
     retried: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """The counters by name."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class _Request:
@@ -77,7 +81,7 @@ class GraphClient:
     when Graph refuses even a fresh token, and a GraphError for every other refusal.
     """
 
-    def __init__(  # noqa: PLR0913 - the world it runs in
+    def __init__(
         self,
         *,
         endpoint: str,
@@ -144,7 +148,7 @@ class GraphClient:
         return done
 
     def _batch_request(self, items: Sequence[BatchRequest]) -> _Request:
-        body = {"requests": [{"id": item.id, "method": "GET", "url": item.url} for item in items]}
+        body = {"requests": [asdict(item) for item in items]}
         return _Request("POST", self._url("/$batch"), json=body, wanted="responses")
 
     def _url(self, path_or_link: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import LocationParseError
@@ -66,9 +66,13 @@ BatchAnswer = Answer
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A GET inside a batch: `id` is unique in any letter case, `url` relative to the version root ("/users/1/photo")."""
+    """One item of a batch: `id` is unique in any letter case, `url` relative to the version root ("/users/1/photo").
+
+    Only GETs: an item without a proper answer is sent again, whatever became of it.
+    """
 
     id: str
+    method: Literal["GET"]
     url: str
 
 
@@ -108,18 +112,24 @@ class Toll:
 
 
 def decode(status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None) -> Answer:
-    """The answer to a request for a JSON object, whose member `wanted` must be a list.
+    """The answer to a request for a JSON object, whose member `wanted` must be a list of objects.
 
     A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list.
     """
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
-    readable = isinstance(body, dict) and (wanted is None or isinstance(body.get(wanted), list))
-    if 200 <= status < 300 and not readable:
+    if 200 <= status < 300 and not _readable(body, wanted):
         return Answer(NO_ANSWER, Headers({}), {})
     return Answer(status, Headers(fields), body if isinstance(body, dict) else {})
+
+
+def _readable(body: object, wanted: str | None) -> bool:
+    if not isinstance(body, dict) or wanted is None:
+        return isinstance(body, dict)
+    listed = body.get(wanted)
+    return isinstance(listed, list) and all(isinstance(item, dict) for item in listed)
 
 
 def parse_page(body: Mapping[str, Any]) -> Page:
@@ -230,7 +240,7 @@ def fold_batch(
 
     An item without an answer is sent again like one that failed. Nothing is sent before the largest Retry-After.
     """
-    answers = {str(raw.get("id")).lower(): _parse_item(raw) for raw in body["responses"] if isinstance(raw, dict)}
+    answers = {str(raw.get("id")).lower(): _parse_item(raw) for raw in body["responses"]}
     paired = [(request, answers.get(request.id.lower(), _parse_item({}))) for request in sent]
     again = [(request, answer) for request, answer in paired if is_transient(answer.status)]
     return Fold(
@@ -242,16 +252,15 @@ def fold_batch(
 
 
 def measure(answer: Answer, units: int, now: datetime) -> Toll:
-    """The toll of a request for `units`; a batch is judged item by item, where it was read at all."""
-    used = throttle_percentage(answer.headers)
-    raws = answer.body.get("responses") if 200 <= answer.status < 300 else None
-    items = [_parse_item(raw) for raw in raws if isinstance(raw, dict)] if isinstance(raws, list) else [answer] * units
+    """The toll of a request for `units`; a batch that Graph has read is judged item by item."""
+    batch = 200 <= answer.status < 300 and _readable(answer.body, "responses")
+    items = [_parse_item(raw) for raw in answer.body["responses"]] if batch else [answer] * units
     pauses = [_pause(item, now) for item in items]
     return Toll(
         accepted=sum(not is_transient(item.status) for item in items),
         refused=sum(item.status == 429 for item in items),
         pause=max([pause for pause in pauses if pause is not None], default=None),
-        used=max([used, *(throttle_percentage(item.headers) for item in items)]),
+        used=max(throttle_percentage(each.headers) for each in [answer, *items]),
     )
 
 

@@ -67,7 +67,7 @@ class SignIn:
     Graph host's default scope ("https://graph.microsoft.com/.default").
     """
 
-    def __init__(  # noqa: PLR0913 - the sign-in and the world it runs in
+    def __init__(
         self,
         *,
         authority: str,
@@ -155,7 +155,12 @@ def _key_pair(pem: bytes) -> dict[str, str]:
             for c in x509.load_pem_x509_certificates(pem)
             if isinstance(key, RSAPrivateKey) and c.public_key() == key.public_key()
         )
-    except (TypeError, ValueError, UnsupportedAlgorithm, StopIteration):  # a password; not PEM; no RSA key, or no certificate of the key
+    except (
+        TypeError,
+        ValueError,
+        UnsupportedAlgorithm,
+        StopIteration,
+    ):  # a password; not PEM; no RSA key, or no certificate of the key
         raise SignInError(
             "The certificate cannot be used.",
             remedy="Give a PEM text with an RSA private key without a password, and the certificate of that key.",

@@ -1,0 +1,159 @@
+"""Table of contents: every trigger of the app, and the one line that each comes to."""
+
+import logging
+
+import azure.functions as func
+
+from sync import jobs
+from sync.api import OPERATIONS
+from sync.http import respond
+from sync.wiring import app as wired
+
+logging.getLogger("azure").setLevel(logging.WARNING)
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+
+@app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def get_health(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_health"], wired)
+
+
+@app.route("ready", methods=["GET"])
+def get_ready(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_ready"], wired)
+
+
+@app.route("openapi.json", methods=["GET"])
+def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_openapi"], wired)
+
+
+@app.route("console", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def get_console(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_console"], wired)
+
+
+@app.route("connections", methods=["POST"])
+def create_connection(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["create_connection"], wired)
+
+
+@app.route("connections", methods=["GET"])
+def list_connections(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_connections"], wired)
+
+
+@app.route("connections/{name}", methods=["GET"])
+def get_connection(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_connection"], wired)
+
+
+@app.route("connections/{name}", methods=["PATCH"])
+def edit_connection(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["edit_connection"], wired)
+
+
+@app.route("connections/{name}/credential", methods=["PUT"])
+def rotate_credential(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["rotate_credential"], wired)
+
+
+@app.route("connections/{name}", methods=["DELETE"])
+def delete_connection(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["delete_connection"], wired)
+
+
+@app.route("connections/{name}/check", methods=["POST"])
+def check_connection(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["check_connection"], wired)
+
+
+@app.route("connections/{name}/syncs", methods=["GET"])
+def list_syncs(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_syncs"], wired)
+
+
+@app.route("connections/{name}/syncs/{sync}", methods=["GET"])
+def get_sync(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_sync"], wired)
+
+
+@app.route("connections/{name}/syncs/{sync}", methods=["PUT"])
+def put_sync(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["put_sync"], wired)
+
+
+@app.route("connections/{name}/syncs/{sync}/runs", methods=["POST"])
+def start_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["start_run"], wired)
+
+
+@app.route("connections/{name}/runs", methods=["GET"])
+def list_runs(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_runs"], wired)
+
+
+@app.route("connections/{name}/runs/{id}", methods=["GET"])
+def get_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_run"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/cancel", methods=["POST"])
+def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["cancel_run"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/log", methods=["GET"])
+def get_run_log(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_run_log"], wired)
+
+
+@app.route("connections/{name}/users", methods=["GET"])
+def list_users(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_users"], wired)
+
+
+@app.route("connections/{name}/users/{id}", methods=["GET"])
+def get_user(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_user"], wired)
+
+
+@app.route("connections/{name}/users/{id}/photo", methods=["GET"])
+def get_photo(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_photo"], wired)
+
+
+@app.route("connections/{name}/changes", methods=["GET"])
+def list_changes(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_changes"], wired)
+
+
+@app.timer_trigger("clock", "0 */15 * * * *")
+def daily_photo_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
+    jobs.tick(wired(), "photos")
+
+
+@app.timer_trigger("clock", "0 */5 * * * *")
+def periodic_directory_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
+    jobs.tick(wired(), "directory")
+
+
+@app.queue_trigger("message", "sync-runs-manual", "AzureWebJobsStorage")
+def run_manual_sync(message: func.QueueMessage) -> None:
+    jobs.work(wired(), message.get_json())
+
+
+@app.queue_trigger("message", "sync-runs", "AzureWebJobsStorage")
+def run_scheduled_sync(message: func.QueueMessage) -> None:
+    jobs.work(wired(), message.get_json())
+
+
+@app.queue_trigger("message", "sync-runs-manual-poison", "AzureWebJobsStorage")
+def record_poisoned_manual_sync(message: func.QueueMessage) -> None:
+    jobs.poisoned(wired(), message.get_json())
+
+
+@app.queue_trigger("message", "sync-runs-poison", "AzureWebJobsStorage")
+def record_poisoned_scheduled_sync(message: func.QueueMessage) -> None:
+    jobs.poisoned(wired(), message.get_json())

@@ -1,0 +1,499 @@
+"""Every call of the contract: what it takes, what it answers, and the few lines that do it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from storage.tables import PAGE_LIMIT, Row, decode_key, encode_key
+from sync import checks, connections, feed, jobs, openapi
+from sync.connections import REMOVAL, SYNCS
+from sync.directory import USER
+from sync.errors import RequestError
+from sync.http import Call, Operation, Reply, decode_cursor, encode_cursor, public_etag
+from sync.models import (
+    NAME_PATTERN,
+    SETTINGS,
+    ChangeOut,
+    CheckOut,
+    ConnectionIn,
+    ConnectionOut,
+    ConnectionPatch,
+    CredentialIn,
+    HealthOut,
+    LogEntry,
+    Model,
+    ReadyChecks,
+    ReadyOut,
+    RunIn,
+    RunOut,
+    SyncOut,
+    UserOut,
+)
+from sync.photos import blob_name
+from sync.runs import LOG, RUN, STATE, Run, load_run, parse_run
+
+VERSION = "0.1.0"
+CONSOLE = Path(__file__).resolve().parent.parent / "console"
+SEARCHED = 10_000  # rows that one search request looks through at most
+
+Top = Annotated[int, Field(ge=1, le=1000)]
+
+
+class ListQuery(Model):
+    top: Top = 100
+    cursor: Annotated[str, Field(max_length=2000)] | None = None
+
+
+class UsersQuery(ListQuery):
+    state: Literal["active", "deleted"] | None = None
+    search: Annotated[str, Field(max_length=100)] | None = None
+
+
+class RunsQuery(ListQuery):
+    sync: Annotated[str, Field(max_length=20)] | None = None
+    status: Literal["queued", "running", "succeeded", "partial", "failed", "held", "cancelled"] | None = None
+
+
+class LogQuery(ListQuery):
+    level: Literal["info", "warning", "error"] | None = None
+
+
+class ChangesQuery(Model):
+    top: Top = 100
+    after: Annotated[str, Field(max_length=200)] | None = None
+
+
+def _list(items: Iterable[Any], following: str | None) -> dict[str, Any]:
+    return {"items": list(items), "next": None if following is None else encode_cursor(following)}
+
+
+def _missing(what: str) -> RequestError:
+    return RequestError(
+        f"There is no such {what}",
+        code=f"{what}-not-found",
+        status=404,
+        remedy="Check the address; ids are case-sensitive.",
+    )
+
+
+# --- service ---------------------------------------------------------------------------------------------------------
+
+
+def get_health(_call: Call) -> Reply:
+    return Reply(200, HealthOut(status="ok", version=VERSION))
+
+
+def get_ready(call: Call) -> Reply:
+    checks_ = ReadyChecks.model_validate(call.app.ready())
+    ready = all(value == "ok" for value in checks_.model_dump().values())
+    return Reply(200 if ready else 503, ReadyOut(status="ready" if ready else "unavailable", checks=checks_))
+
+
+def get_openapi(_call: Call) -> Reply:
+    return Reply(200, openapi.document(OPERATIONS.values(), VERSION))
+
+
+def get_console(_call: Call) -> Reply:
+    page = (CONSOLE / "index.html").read_bytes()
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
+    )
+    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+    return Reply(200, page, headers=headers, content_type="text/html")
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+def _load(call: Call) -> connections.Connection:
+    return connections.load(call.app, encode_key(call.path["name"]))
+
+
+def _connection(call: Call, connection: connections.Connection, status: int = 200, **headers: str) -> Reply:
+    body = connections.render(connection, call.app.clock().date())
+    return Reply(status, body, public_etag(connection.etag), headers)
+
+
+def create_connection(call: Call) -> Reply:
+    made = connections.create(call.app, call.body)
+    return _connection(call, made, 201, Location=f"/api/connections/{made.name}")
+
+
+def list_connections(call: Call) -> Reply:
+    after = decode_cursor(call.query.cursor, NAME_PATTERN) if call.query.cursor else ""
+    found = connections.page(call.app, after, call.query.top)
+    today = call.app.clock().date()
+    following = found[-1].name if len(found) == call.query.top else None
+    return Reply(200, _list((connections.render(one, today) for one in found), following))
+
+
+def get_connection(call: Call) -> Reply:
+    return _connection(call, _load(call))
+
+
+def edit_connection(call: Call) -> Reply:
+    found = _load(call)
+    call.match(found.etag)
+    return _connection(call, connections.edit(call.app, found, call.body))
+
+
+def rotate_credential(call: Call) -> Reply:
+    found = _load(call)
+    call.match(found.etag)
+    return _connection(call, connections.rotate(call.app, found, call.body))
+
+
+def delete_connection(call: Call) -> Reply:
+    name = encode_key(call.path["name"])
+    found = connections.find(call.app.tables.connections, name)
+    if found is not None:
+        call.match(found.etag)
+    return _accepted(connections.start_removal(call.app, name))
+
+
+def check_connection(call: Call) -> Reply:
+    return Reply(200, checks.check(call.app, _load(call)))
+
+
+# --- syncs and runs --------------------------------------------------------------------------------------------------
+
+
+def _sync(call: Call) -> str:
+    """The sync in the path, of a connection that exists."""
+    _load(call)
+    if call.path["sync"] not in SETTINGS:
+        raise _missing("sync")
+    return call.path["sync"]
+
+
+def list_syncs(call: Call) -> Reply:
+    name = _load(call).name
+    states = {row["key"][len(STATE) :]: row for row in call.app.tables.data.scan(name, STATE)}
+    return Reply(200, _list((_sync_out(call, name, sync, states.get(sync, {})) for sync in SYNCS), None))
+
+
+def _sync_out(call: Call, name: str, sync: Any, state: Row) -> SyncOut:
+    settings, _ = jobs.load_settings(call.app, name, sync)
+    last = load_run(call.app.tables.data, name, state["last_run"]) if state.get("last_run") else None
+    return SyncOut(
+        sync=sync, settings=settings.wire(), last_run=last and render_run(last[0]), next_run=jobs.next_run(state)
+    )
+
+
+def get_sync(call: Call) -> Reply:
+    sync = _sync(call)
+    settings, etag = jobs.load_settings(call.app, call.path["name"], sync)
+    return Reply(200, settings, public_etag(etag or ""))
+
+
+def put_sync(call: Call) -> Reply:
+    sync = _sync(call)
+    _, etag = jobs.load_settings(call.app, call.path["name"], sync)
+    call.match(etag or "")
+    if call.body.enabled and sync not in call.app.executors:
+        raise RequestError(
+            "This sync is not available in this version", code="sync-not-available", status=409, remedy="Leave it off."
+        )
+    return Reply(200, call.body, public_etag(jobs.save_settings(call.app, call.path["name"], sync, call.body, etag)))
+
+
+def start_run(call: Call) -> Reply:
+    sync = _sync(call)
+    if call.body.dry_run:
+        raise RequestError("Not available yet", fields=[("/dryRun", "dry runs are not available in this version")])
+    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode)
+    return _accepted(run)
+
+
+def _accepted(run: Run) -> Reply:
+    return Reply(202, render_run(run), headers={"Location": f"/api/connections/{run.connection}/runs/{run.id}"})
+
+
+def render_run(run: Run) -> RunOut:
+    """A run as the contract shows it."""
+    return RunOut.model_validate(
+        {
+            "id": run.id,
+            "sync": run.sync,
+            "trigger": run.trigger,
+            "mode": run.mode,
+            "dryRun": run.dry_run,
+            "status": run.status,
+            "progress": {"done": run.done, "total": run.total, "unit": run.unit},
+            "counts": run.counts,
+            "graph": run.graph,
+            "storage": {"transactions": run.transactions},
+            "slices": run.slice,
+            "queuedAt": run.queued_at,
+            "startedAt": run.started_at,
+            "finishedAt": run.finished_at,
+            "error": run.error,
+        }
+    )
+
+
+def list_runs(call: Call) -> Reply:
+    name = _load(call).name
+    after = decode_cursor(call.query.cursor, r"[0-9a-f-]{1,40}") if call.query.cursor else ""
+    wanted = {"sync": call.query.sync, "status": call.query.status}
+    given = {column: value for column, value in wanted.items() if value is not None}
+    rows = call.app.tables.data.page(
+        name,
+        RUN,
+        after=after and RUN + after,
+        top=call.query.top,
+        where=" and ".join(f"{column} eq @{column}" for column in given) or None,
+        values=given,
+    )
+    found = [parse_run(name, row) for row in rows]
+    following = found[-1].id if len(found) == call.query.top else None
+    return Reply(200, _list(map(render_run, found), following))
+
+
+def _run(call: Call) -> tuple[Run, str]:
+    """The run in the path; that of a removal also when its connection is gone."""
+    name = encode_key(call.path["name"])
+    found = load_run(call.app.tables.data, name, encode_key(call.path["id"]))
+    if found is None or found[0].sync != REMOVAL:
+        connections.load(call.app, name)
+    if found is None:
+        raise _missing("run")
+    return found
+
+
+def get_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    return Reply(200, render_run(run), public_etag(etag))
+
+
+def cancel_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return Reply(202, render_run(jobs.cancel(call.app, run, etag)))
+
+
+def get_run_log(call: Call) -> Reply:
+    run, _ = _run(call)
+    after, skip = "", 0
+    if call.query.cursor:
+        after, _, seen = decode_cursor(call.query.cursor, r"\d{7}\|\d{4}#\d{1,3}").partition("#")
+        skip = int(seen) + 1
+    prefix = f"{LOG}{run.id}|"
+    entries: list[LogEntry] = []
+    for row in call.app.tables.data.scan(run.connection, prefix, start=prefix + after):
+        key = row["key"][len(prefix) :]
+        for place, line in enumerate(row["j_lines"]):
+            if (key == after and place < skip) or call.query.level not in (None, line[0]):
+                continue
+            entries.append(_log_entry(row["at"], line))
+            if len(entries) == call.query.top:
+                return Reply(200, _list(entries, f"{key}#{place}"))
+    return Reply(200, _list(entries, None))
+
+
+def _log_entry(at: datetime, line: list[Any]) -> LogEntry:
+    level, entity, item, outcome, reason, remedy = line
+    return LogEntry(at=at, level=level, entity=entity, id=item, outcome=outcome, reason=reason, remedy=remedy)
+
+
+# --- what was synced -------------------------------------------------------------------------------------------------
+
+
+def list_users(call: Call) -> Reply:
+    name = _load(call).name
+    after = decode_cursor(call.query.cursor, r"user\|[A-Za-z0-9.@_~-]{1,800}") if call.query.cursor else ""
+    state, wanted = call.query.state, (call.query.search or "").casefold()
+    where, values = ("state eq @state", {"state": state}) if state else ("state ne 'purged'", {})
+    found: list[UserOut] = []
+    looked = 0
+    while looked < SEARCHED:
+        size = PAGE_LIMIT if wanted else call.query.top
+        rows = call.app.tables.data.page(name, USER, after=after, top=size, where=where, values=values)
+        for row in rows:
+            after = row["key"]
+            user = render_user(row)
+            if not wanted or _matches(user, wanted):
+                found.append(user)
+            if len(found) == call.query.top:
+                return Reply(200, _list(found, after))
+        if len(rows) < size:
+            return Reply(200, _list(found, None))
+        looked += len(rows)
+    return Reply(200, _list(found, after))
+
+
+def _matches(user: UserOut, wanted: str) -> bool:
+    texts = (user.display_name, user.user_principal_name, user.mail, user.given_name, user.surname)
+    return any(wanted in text.casefold() for text in texts if text)
+
+
+def render_user(row: Row) -> UserOut:
+    """A stored user as the contract shows it."""
+    photo = row.get("j_photo")
+    known = {name: value for name, value in row["j_user"].items() if name in _USER_FIELDS and value is not None}
+    return UserOut.model_validate(
+        {
+            **known,
+            "id": decode_key(row["key"][len(USER) :]),
+            "state": row["state"],
+            "deletedAt": row["deleted_at"] or None,
+            "photo": photo
+            and {"etag": photo["hash"], "contentType": photo["contentType"], "updatedAt": photo["updatedAt"]},
+        }
+    )
+
+
+_USER_FIELDS = frozenset(field.alias for field in UserOut.model_fields.values())
+
+
+def _user(call: Call) -> Row:
+    name = _load(call).name
+    row = call.app.tables.data.get(name, USER + encode_key(call.path["id"]))
+    if row is None or row["state"] == "purged":
+        raise _missing("user")
+    return row
+
+
+def get_user(call: Call) -> Reply:
+    row = _user(call)
+    return Reply(200, render_user(row), public_etag(row["etag"]))
+
+
+def get_photo(call: Call) -> Reply:
+    row = _user(call)
+    photo = row.get("j_photo")
+    data = None
+    if photo:
+        etag = f'"{photo["hash"]}"'
+        headers = {"Cache-Control": "private, no-cache", "Content-Disposition": "inline"}
+        if etag in [tag.strip().removeprefix("W/") for tag in (call.if_none_match or "").split(",")]:
+            return Reply(304, None, etag, headers, photo["contentType"])
+        data = call.app.blobs.load(blob_name(call.path["name"], row["key"], photo["hash"]))
+    if not photo or data is None:
+        raise RequestError(
+            "This user has no photo", code="no-photo", status=404, remedy="Nothing to do: show initials instead."
+        )
+    return Reply(200, data, etag, headers, photo["contentType"])
+
+
+def list_changes(call: Call) -> Reply:
+    name = _load(call).name
+    start = decode_cursor(call.query.after, r"\d{1,12}:\d{1,4}", "/after") if call.query.after else "0:0"
+    number, _, place = start.partition(":")
+    found = feed.read(call.app.tables.data, name, (int(number), int(place)), call.query.top)
+    items = [ChangeOut(cursor=encode_cursor(f"{at}:{index}"), **change) for (at, index), change in found]
+    return Reply(200, {"items": items, "next": items[-1].cursor if items else encode_cursor(start)})
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+_C = "connections/{name}"
+_S = _C + "/syncs/{sync}"
+_R = _C + "/runs/{id}"
+
+OPERATIONS = {
+    one.id: one
+    for one in (
+        Operation("get_health", "GET", "health", "Is the app alive", get_health, {200: HealthOut}, anonymous=True),
+        Operation("get_ready", "GET", "ready", "Do its stores answer", get_ready, {200: ReadyOut, 503: ReadyOut}),
+        Operation("get_openapi", "GET", "openapi.json", "This document", get_openapi, {200: None}),
+        Operation("get_console", "GET", "console", "The portal page", get_console, {200: "text/html"}, anonymous=True),
+        Operation(
+            "create_connection",
+            "POST",
+            "connections",
+            "Connect a tenant",
+            create_connection,
+            {201: ConnectionOut},
+            body=ConnectionIn,
+            errors=(409,),
+        ),
+        Operation(
+            "list_connections",
+            "GET",
+            "connections",
+            "All connections",
+            list_connections,
+            {200: list[ConnectionOut]},
+            query=ListQuery,
+        ),
+        Operation("get_connection", "GET", _C, "One connection", get_connection, {200: ConnectionOut}),
+        Operation(
+            "edit_connection",
+            "PATCH",
+            _C,
+            "Change time zone or labels",
+            edit_connection,
+            {200: ConnectionOut},
+            body=ConnectionPatch,
+            errors=(412,),
+        ),
+        Operation(
+            "rotate_credential",
+            "PUT",
+            _C + "/credential",
+            "Try a new credential and put it in place",
+            rotate_credential,
+            {200: ConnectionOut},
+            body=CredentialIn,
+            errors=(412, 503),
+        ),
+        Operation(
+            "delete_connection",
+            "DELETE",
+            _C,
+            "Remove a connection and all its data",
+            delete_connection,
+            {202: RunOut},
+            errors=(412,),
+        ),
+        Operation(
+            "check_connection", "POST", _C + "/check", "Check a connection now", check_connection, {200: CheckOut}
+        ),
+        Operation("list_syncs", "GET", _C + "/syncs", "All six syncs", list_syncs, {200: list[SyncOut]}),
+        Operation("get_sync", "GET", _S, "Settings of a sync", get_sync, {200: SETTINGS}),
+        Operation("put_sync", "PUT", _S, "Set a sync", put_sync, {200: SETTINGS}, body=SETTINGS, errors=(409, 412)),
+        Operation(
+            "start_run",
+            "POST",
+            _S + "/runs",
+            "Sync now",
+            start_run,
+            {202: RunOut},
+            body=RunIn,
+            optional_body=True,
+            errors=(409, 429),
+        ),
+        Operation(
+            "list_runs", "GET", _C + "/runs", "Runs, newest first", list_runs, {200: list[RunOut]}, query=RunsQuery
+        ),
+        Operation("get_run", "GET", _R, "One run", get_run, {200: RunOut}),
+        Operation("cancel_run", "POST", _R + "/cancel", "Stop a run", cancel_run, {202: RunOut}, errors=(409, 412)),
+        Operation(
+            "get_run_log",
+            "GET",
+            _R + "/log",
+            "Items that were not plain success",
+            get_run_log,
+            {200: list[LogEntry]},
+            query=LogQuery,
+        ),
+        Operation("list_users", "GET", _C + "/users", "Users", list_users, {200: list[UserOut]}, query=UsersQuery),
+        Operation("get_user", "GET", _C + "/users/{id}", "One user", get_user, {200: UserOut}),
+        Operation(
+            "get_photo", "GET", _C + "/users/{id}/photo", "A user's photo", get_photo, {200: "image/*", 304: None}
+        ),
+        Operation(
+            "list_changes",
+            "GET",
+            _C + "/changes",
+            "What has changed since a cursor",
+            list_changes,
+            {200: list[ChangeOut]},
+            query=ChangesQuery,
+        ),
+    )
+}

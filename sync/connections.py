@@ -1,0 +1,280 @@
+"""Connections: one customer tenant's credential and settings, from the first form to the last trace removed."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from storage.secrets import secret_name
+from storage.tables import Conflict, Row, Table, Write
+from sync import jobs
+from sync.errors import Deferred, RequestError, SignInError
+from sync.jobs import Finish, Work
+from sync.models import (
+    CertificateIn,
+    ClientSecretIn,
+    ConnectionIn,
+    ConnectionOut,
+    ConnectionPatch,
+    CredentialIn,
+    ManagedIdentityIn,
+    SyncName,
+)
+from sync.runs import ACTIVE, RUN, Run, active_run
+
+if TYPE_CHECKING:
+    from sync.wiring import App
+
+log = logging.getLogger(__name__)
+
+PARTITION = "connection"
+REMOVAL = "connection"  # what a run that removes a connection has in place of a sync's name
+SYNCS: tuple[SyncName, ...] = SyncName.__args__  # type: ignore[attr-defined] # a Literal's own list
+_DELETES = 100
+IDEMPOTENCY = "idempotency|"
+_REMOVAL_PAUSE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A stored connection. `credential` holds type, ids, dates and the vault's version: never a secret."""
+
+    name: str
+    tenant_id: str
+    client_id: str
+    cloud: str
+    credential: Mapping[str, Any]
+    time_zone: str
+    labels: Mapping[str, str]
+    created_at: str
+    updated_at: str
+    status: str = "unchecked"
+    last_check: Mapping[str, Any] | None = None
+    deleting: bool = False
+    etag: str = ""
+
+
+def _row(connection: Connection) -> Row:
+    names = [name for name in Connection.__dataclass_fields__ if name not in ("name", "etag")]
+    return {"j_connection": {name: getattr(connection, name) for name in names}}
+
+
+def _parse(row: Row) -> Connection:
+    return Connection(name=row["key"], etag=row["etag"], **row["j_connection"])
+
+
+def find(table: Table, name: str) -> Connection | None:
+    """The connection, also one that is being removed, or None."""
+    row = table.get(PARTITION, name)
+    return None if row is None else _parse(row)
+
+
+def load(app: "App", name: str) -> Connection:
+    """The connection. Raises RequestError `connection-not-found`, also while it is being removed."""
+    found = find(app.tables.connections, name)
+    if found is None or found.deleting:
+        raise RequestError(
+            "There is no such connection", code="connection-not-found", status=404, remedy="Check the name in the path."
+        )
+    return found
+
+
+def page(app: "App", after: str, top: int) -> list[Connection]:
+    """Up to `top` connections whose names come after `after`."""
+    rows = app.tables.connections.page(PARTITION, "", after=after, top=top)
+    return [connection for connection in map(_parse, rows) if not connection.deleting]
+
+
+def save(app: "App", connection: Connection) -> Connection:
+    """Write a changed connection over the one it was loaded as. Raises Conflict."""
+    changed = replace(connection, updated_at=app.clock().isoformat())
+    etag = app.tables.connections.commit(
+        PARTITION, [Write("replace", connection.name, _row(changed), connection.etag)]
+    )[0]
+    return replace(changed, etag=etag)
+
+
+def render(connection: Connection, today: date) -> ConnectionOut:
+    """The connection as the contract shows it."""
+    credential = {name: value for name, value in connection.credential.items() if name != "version"}
+    expires = credential.get("expiresOn")
+    if expires:
+        credential["daysLeft"] = (date.fromisoformat(expires) - today).days
+    return ConnectionOut.model_validate(
+        {
+            "name": connection.name,
+            "tenantId": connection.tenant_id,
+            "clientId": connection.client_id,
+            "cloud": connection.cloud,
+            "credential": credential,
+            "timeZone": connection.time_zone,
+            "labels": connection.labels,
+            "status": connection.status,
+            "lastCheck": connection.last_check,
+            "createdAt": connection.created_at,
+            "updatedAt": connection.updated_at,
+        }
+    )
+
+
+# --- create, edit, rotate --------------------------------------------------------------------------------------------
+
+
+def create(app: "App", wanted: ConnectionIn) -> Connection:
+    """Store the secret, then the connection. Raises RequestError `connection-exists`.
+
+    A death in between leaves a secret that nothing names; the next try overwrites it.
+    """
+    if find(app.tables.connections, wanted.name) is not None:
+        raise _exists()
+    _sweep(app, wanted.name, keep=(IDEMPOTENCY,))
+    now = app.clock().isoformat()
+    connection = Connection(
+        name=wanted.name,
+        tenant_id=wanted.tenant_id,
+        client_id=wanted.client_id,
+        cloud=wanted.cloud,
+        credential=_keep(app, wanted.name, wanted.credential),
+        time_zone=wanted.time_zone,
+        labels=wanted.labels,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        etag = app.tables.connections.commit(PARTITION, [Write("insert", connection.name, _row(connection))])[0]
+    except Conflict:
+        raise _exists() from None
+    log.info("connection created connection=%s", connection.name)
+    return replace(connection, etag=etag)
+
+
+def _exists() -> RequestError:
+    return RequestError(
+        "There is a connection of that name", code="connection-exists", status=409, remedy="Choose another name."
+    )
+
+
+def edit(app: "App", connection: Connection, patch: ConnectionPatch) -> Connection:
+    """Apply what the patch names. Raises Conflict."""
+    return save(
+        app,
+        replace(
+            connection,
+            time_zone=patch.time_zone or connection.time_zone,
+            labels=connection.labels if patch.labels is None else patch.labels,
+        ),
+    )
+
+
+def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connection:
+    """Try the new credential against Entra, and only then put it in the old one's place.
+
+    Raises RequestError `credential-rejected` with the findings (the old one stays), Deferred where Entra cannot be
+    asked, Conflict.
+    """
+    candidate = app.credential_of(wanted, connection)
+    try:
+        app.sign_in(connection, candidate).token(fresh=True)
+    except SignInError as error:
+        finding = {"id": "token", "level": "error", "code": error.code, "detail": error.detail, "remedy": error.remedy}
+        raise RequestError(
+            "Entra refuses the new credential; the old one stays in place",
+            code="credential-rejected",
+            remedy=error.remedy,
+            extra={"findings": [finding]},
+        ) from None
+    old = connection.credential.get("version")
+    healed = "unchecked" if connection.status in ("failed", "expired") else connection.status
+    changed = save(app, replace(connection, credential=_keep(app, connection.name, wanted), status=healed))
+    if old:
+        app.secrets.disable(secret_name(connection.name), old)
+    log.info("credential rotated connection=%s", connection.name)
+    return changed
+
+
+def _keep(app: "App", name: str, wanted: CredentialIn) -> dict[str, Any]:
+    """Put the secret part of a credential into the vault; returns what the connection's row may hold of it."""
+    match wanted:
+        case ClientSecretIn(secret_id=secret_id, secret_value=value, expires_on=expires):
+            version = _keep_secret(app, name, value.get_secret_value(), expires)
+            return _without_none(
+                type="clientSecret", secretId=secret_id, expiresOn=expires and str(expires), version=version
+            )
+        case CertificateIn(pem=None, key_vault_certificate=certificate, expires_on=expires):
+            return _without_none(
+                type="certificate", keyVaultCertificate=certificate, expiresOn=expires and str(expires)
+            )
+        case CertificateIn(pem=pem, expires_on=expires) if pem is not None:
+            text = pem.get_secret_value()
+            expires = expires or x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc.date()
+            version = _keep_secret(app, name, text, expires)
+            return _without_none(type="certificate", expiresOn=str(expires), version=version)
+        case ManagedIdentityIn(client_id=client_id):
+            return _without_none(type="managedIdentity", clientId=client_id)
+    raise AssertionError(wanted.type)
+
+
+def _keep_secret(app: "App", name: str, value: str, expires: date | None) -> str:
+    expires_on = datetime.combine(expires, time(), UTC) if expires else None
+    return app.secrets.save(secret_name(name), value, tags={"connection": name}, expires_on=expires_on)
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# --- remove ----------------------------------------------------------------------------------------------------------
+
+
+def start_removal(app: "App", name: str) -> Run:
+    """Hide the connection at once and start the run that removes all of it. Raises connection-not-found, Conflict."""
+    found = find(app.tables.connections, name)
+    if found is None:
+        load(app, name)
+    elif not found.deleting:
+        save(app, replace(found, deleting=True))
+    return jobs.start(app, name, REMOVAL, trigger="manual")[0]
+
+
+def remove(work: Work) -> Finish | None:
+    """One slice of a removal: other runs are stopped, then secret, blobs, rows and the connection itself go.
+
+    Every step may be repeated. The run's own row stays, so that its address can be asked for the end.
+    """
+    app, name = work.app, work.connection
+    if not _stop_runs(app, name):
+        raise Deferred("Runs of this connection are still stopping", until=work.now() + _REMOVAL_PAUSE, throttled=True)
+    app.secrets.delete(secret_name(name))
+    app.blobs.delete_all(f"{name}/")
+    jobs.forget_due(app, name)
+    _sweep(app, name, keep=(RUN + work.run.id, ACTIVE + REMOVAL))
+    app.tables.connections.commit(PARTITION, [Write("delete", name)])
+    log.info("connection removed connection=%s", name)
+    return Finish({})
+
+
+def _stop_runs(app: "App", name: str) -> bool:
+    """Cancel what is active; False while a worker has not noticed yet."""
+    quiet = True
+    for sync in SYNCS:
+        found = active_run(app.tables.data, name, sync)
+        if found is not None:
+            jobs.cancel(app, *found)
+            quiet = quiet and not found[0].held_by_other(app.clock())
+    return quiet
+
+
+def _sweep(app: "App", name: str, keep: tuple[str, ...]) -> None:
+    """Delete every row of the connection's data but those whose keys begin with one of `keep`."""
+    batch: list[Write] = []
+    for row in app.tables.data.scan(name, columns=()):
+        if not row["key"].startswith(keep):
+            batch.append(Write("delete", row["key"]))
+        if len(batch) == _DELETES:
+            app.tables.data.commit(name, batch)
+            batch = []
+    if batch:
+        app.tables.data.commit(name, batch)

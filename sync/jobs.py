@@ -1,0 +1,421 @@
+"""Runs are started, carried through slices by queue messages, and finished.
+
+A run survives anything that happens to its messages: whoever looks at an active run whose lease has ended sends a
+new one, and a watch row in the due index makes the timers look.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from storage.meter import METER, Meter
+from storage.queues import MANUAL, SCHEDULED
+from storage.tables import Conflict, Row, Write
+from sync import schedule
+from sync.errors import Cancelled, Deferred, GraphError, LeaseLost, RequestError, SignInError, TenantsyncError
+from sync.models import SETTINGS as MODELS
+from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
+from sync.runs import (
+    ACTIVE,
+    RUN,
+    SETTINGS,
+    STATE,
+    TERMINAL,
+    Claim,
+    Mode,
+    Run,
+    Trigger,
+    active_run,
+    load_run,
+    new_id,
+    run_row,
+)
+
+if TYPE_CHECKING:
+    from sync.graph.client import GraphClient
+    from sync.wiring import App
+
+log = logging.getLogger(__name__)
+
+DUE_FAMILY = {"photos": "photos"}
+WATCH = timedelta(minutes=5)
+STALLED = timedelta(seconds=60)
+MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Finish:
+    """A sync's code has nothing left to do. `state` is merged into the sync's state row (such as its cursor)."""
+
+    state: Mapping[str, Any]
+    then: Callable[[], None] | None = None
+
+
+@dataclass
+class Work:
+    """What a sync's code gets for one slice: its run, its settings, Graph, and how long it may go on."""
+
+    app: "App"
+    claim: Claim
+    settings: SyncSettings
+    deadline: datetime
+
+    @property
+    def run(self) -> Run:
+        return self.claim.run
+
+    @property
+    def connection(self) -> str:
+        return self.claim.run.connection
+
+    @cached_property
+    def graph(self) -> "GraphClient":
+        """The Graph client of this connection. Raises SignInError or Deferred when it signs in."""
+        return self.app.graph(self.connection, deadline=self.deadline)
+
+    def now(self) -> datetime:
+        return self.app.clock()
+
+    def time_is_up(self) -> bool:
+        """Whether to stop at the next checkpoint, so that another message carries the run on."""
+        return self.app.clock() >= self.deadline
+
+    def state(self, sync: str | None = None) -> Row:
+        """The state row of a sync (this run's own by default); empty where it has none yet."""
+        return self.app.tables.data.get(self.connection, STATE + (sync or self.run.sync)) or {}
+
+
+Executor = Callable[[Work], Finish | None]
+
+
+# --- starting --------------------------------------------------------------------------------------------------------
+
+
+def load_settings(app: "App", connection: str, sync: str) -> tuple[SyncSettings, str | None]:
+    """The settings of a sync and their etag; the defaults and None where nobody has set any."""
+    row = app.tables.data.get(connection, SETTINGS + sync)
+    return (MODELS[sync](), None) if row is None else (MODELS[sync].model_validate(row["j_settings"]), row["etag"])
+
+
+def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings, etag: str | None) -> str:
+    """Store settings over those with `etag` (None: over none) and set when the sync is due. Raises Conflict.
+
+    The due row is written first: one without a matching state is ignored, a state without its row never fires.
+    """
+    now = app.clock()
+    old, _ = load_settings(app, connection, sync)
+    state = app.tables.data.get(connection, STATE + sync) or {}
+    due = state.get("due")
+    if not settings.enabled:
+        due = None
+    elif not old.enabled or old.schedule != settings.schedule:
+        due = schedule.first_due(_schedule(settings), now)
+    _put_due(app, sync, connection, due)
+    row = {"j_settings": settings.wire()}
+    etags = app.tables.data.commit(
+        connection,
+        [
+            Write("replace" if etag else "insert", SETTINGS + sync, row, etag),
+            Write("merge", STATE + sync, {"j_due": due and due.isoformat()}),
+        ],
+    )
+    return etags[0]
+
+
+def start(
+    app: "App", connection: str, sync: str, *, trigger: Trigger, mode: Mode = "delta", state: Write | None = None
+) -> tuple[Run, bool]:
+    """A queued run of `sync`, and whether it is new: while one is active, that one is returned.
+
+    `state` is written in the transaction that makes the run.
+    """
+    now = app.clock()
+    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=False, queued_at=now)
+    _put_due(app, sync, connection, now + WATCH)
+    steps = [Write("insert", ACTIVE + sync, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
+    try:
+        app.tables.data.commit(connection, [*steps, state] if state else steps)
+    except Conflict:
+        found = active_run(app.tables.data, connection, sync)
+        if found is None:
+            raise RequestError(
+                "The sync is being changed right now", code="sync-busy", status=409, remedy="Try again in a moment."
+            ) from None
+        if state:
+            with suppress(Conflict):
+                app.tables.data.commit(connection, [state])
+        kick(app, found[0], urgent=trigger == "manual")
+        return found[0], False
+    _send(app, run)
+    log.info("run queued connection=%s sync=%s run=%s trigger=%s", connection, sync, run.id, trigger)
+    return run, True
+
+
+def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, bool]:
+    """A manual run. It takes the place of a scheduled one that is overdue."""
+    now = app.clock()
+    settings, _ = load_settings(app, connection, sync)
+    if not settings.enabled:
+        raise RequestError(
+            f"The {sync} sync is not enabled",
+            code="sync-disabled",
+            status=409,
+            remedy="Enable it in its settings first.",
+        )
+    state = app.tables.data.get(connection, STATE + sync) or {}
+    due = _parse_due(state)
+    if due is None or due > now:
+        return start(app, connection, sync, trigger="manual", mode=mode)
+    following = schedule.next_due(_schedule(settings), due, now)
+    _put_due(app, sync, connection, following)
+    moved = Write("merge", STATE + sync, {"j_due": following and following.isoformat()}, state["etag"])
+    return start(app, connection, sync, trigger="manual", mode=mode, state=moved)
+
+
+def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
+    """Send a message for an active run that no worker holds and that has waited too long, or at once if `urgent`."""
+    now = app.clock()
+    if run.status in TERMINAL or run.held_by_other(now) or (run.not_before and run.not_before > now):
+        return
+    if urgent and run.status == "queued" and run.trigger != "manual":
+        app.queues.send(MANUAL, {"connection": run.connection, "run": run.id})
+    elif now - (run.lease_until or run.queued_at) > STALLED:
+        _send(app, run)
+
+
+def _send(app: "App", run: Run, delay: float = 0) -> None:
+    queue = MANUAL if run.trigger == "manual" else SCHEDULED
+    app.queues.send(queue, {"connection": run.connection, "run": run.id}, delay)
+
+
+# --- timers ----------------------------------------------------------------------------------------------------------
+
+
+def tick(app: "App", family: str) -> None:
+    """Start what is due in `family` (photos, directory) and look after runs that stand still. One read when idle."""
+    now = app.clock()
+    for row in app.tables.due.scan(family, until=_due_key(now, "~", "~")):
+        try:
+            _look(app, row["connection"], row["sync"], datetime.fromisoformat(row["due"]), now)
+        except TenantsyncError as error:
+            log.warning("due row left for the next tick connection=%s code=%s", row["connection"], error.code)
+            continue
+        app.tables.due.commit(family, [Write("delete", row["key"])])
+
+
+def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) -> None:
+    """One due row: a sync whose state names this very time is started; a run that stands still is sent on its way."""
+    state = app.tables.data.get(connection, STATE + sync) or {}
+    if _parse_due(state) == due:
+        settings, _ = load_settings(app, connection, sync)
+        following = schedule.next_due(_schedule(settings), due, now)
+        _put_due(app, sync, connection, following)
+        moved = Write("merge", STATE + sync, {"j_due": following and following.isoformat()}, state["etag"])
+        start(app, connection, sync, trigger="timer", state=moved)
+        return
+    found = active_run(app.tables.data, connection, sync)
+    if found is not None:
+        _put_due(app, sync, connection, now + WATCH)
+        kick(app, found[0])
+
+
+def _due_key(due: datetime, connection: str, sync: str) -> str:
+    return f"{due.isoformat(timespec='microseconds')}|{connection}|{sync}"
+
+
+def _put_due(app: "App", sync: str, connection: str, due: datetime | None) -> None:
+    if due is None:
+        return
+    row = {"connection": connection, "sync": sync, "due": due.isoformat()}
+    app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", _due_key(due, connection, sync), row)])
+
+
+def forget_due(app: "App", connection: str) -> None:
+    """Drop every due row of a connection (a scan of the index: only for a connection that is removed)."""
+    for family in ("photos", "directory"):
+        for row in app.tables.due.scan(family, where="connection eq @name", values={"name": connection}):
+            app.tables.due.commit(family, [Write("delete", row["key"])])
+
+
+def _parse_due(state: Mapping[str, Any]) -> datetime | None:
+    text = state.get("j_due")
+    return datetime.fromisoformat(text) if text else None
+
+
+def next_run(state: Mapping[str, Any]) -> datetime | None:
+    """When a sync is due next, from its state row."""
+    return _parse_due(state)
+
+
+def _schedule(settings: SyncSettings) -> schedule.Schedule:
+    match settings.schedule:
+        case DailyIn(at=at, time_zone=zone):
+            return schedule.Daily(clock_time(at), zone)
+        case IntervalIn(every=every):
+            return schedule.Interval(parse_duration(every))
+        case ManualIn():
+            return schedule.Manual()
+
+
+# --- working ---------------------------------------------------------------------------------------------------------
+
+
+def work(app: "App", message: Mapping[str, Any]) -> None:
+    """One slice of the run that `message` names; a message for a run that is over, or held by another, is dropped."""
+    connection, run_id = message["connection"], message["run"]
+    meter = Meter()
+    token = METER.set(meter)
+    try:
+        claim = _claim(app, connection, run_id)
+        if claim is not None:
+            _slice(app, claim, meter)
+    finally:
+        METER.reset(token)
+
+
+def _claim(app: "App", connection: str, run_id: str) -> Claim | None:
+    now = app.clock()
+    found = load_run(app.tables.data, connection, run_id)
+    if found is None or found[0].status in TERMINAL or found[0].status == "held":
+        return None
+    run, etag = found
+    if run.held_by_other(now) or (run.not_before and run.not_before > now):
+        wait = (run.lease_until if run.held_by_other(now) else run.not_before) or now
+        _send(app, run, (wait - now).total_seconds() + 1)
+        return None
+    if run.cancel:
+        _finish(app, run, etag, "cancelled")
+        return None
+    return Claim.take(app.tables.data, run, etag, now=now)
+
+
+def _slice(app: "App", claim: Claim, meter: Meter) -> None:
+    run = claim.run
+    settings = load_settings(app, run.connection, run.sync)[0] if run.sync in MODELS else SyncSettings()
+    job = Work(app, claim, settings, app.clock() + timedelta(seconds=app.settings.slice_seconds))
+    claim.cost = lambda: _cost(run, job, meter)
+    try:
+        finish = app.executors[run.sync](job)
+        if finish is None:
+            claim.release(app.clock())
+            _send(app, claim.run)
+        else:
+            status = "partial" if claim.run.counts.get("failed") else "succeeded"
+            _end(app, claim, status, state=finish.state)
+            if finish.then:
+                finish.then()
+    except LeaseLost:
+        log.info("lease lost connection=%s run=%s", run.connection, run.id)
+    except Cancelled:
+        _end(app, claim, "cancelled")
+    except Deferred as error:
+        _defer(app, claim, error)
+    except (SignInError, GraphError, TenantsyncError) as error:
+        if isinstance(error, SignInError):
+            app.mark_sign_in_failed(run.connection, error)
+        _end(app, claim, "failed", error=error)
+    except Exception:
+        with suppress(Exception):
+            claim.release(app.clock())
+        raise
+
+
+def _cost(before: Run, job: Work, meter: Meter) -> Mapping[str, Any]:
+    """What the run has cost up to now: before this slice, and in it. The write that stores it counts itself."""
+    used = job.graph.usage.counts() if "graph" in job.__dict__ else {}
+    names = ("requests", "batched", "throttled", "retried")
+    graph = {name: before.graph.get(name, 0) + used.get(name, 0) for name in names}
+    return {"graph": graph, "transactions": before.transactions + meter.transactions + 1}
+
+
+def _defer(app: "App", claim: Claim, error: Deferred) -> None:
+    """Put the run off until `error.until`; faults in a row that lead nowhere end it."""
+    attempt = claim.run.attempt + (0 if error.throttled else 1)
+    if attempt > MAX_ATTEMPTS:
+        _end(app, claim, "failed", error=error)
+        return
+    now = app.clock()
+    wait = max(error.until, now + timedelta(seconds=min(2**attempt, 600) if attempt else 0))
+    with suppress(LeaseLost):
+        claim.release(now, attempt=attempt, not_before=wait)
+        _send(app, claim.run, (wait - now).total_seconds())
+        log.info("run deferred connection=%s run=%s code=%s", claim.run.connection, claim.run.id, error.code)
+
+
+def _end(
+    app: "App",
+    claim: Claim,
+    status: str,
+    *,
+    state: Mapping[str, Any] | None = None,
+    error: TenantsyncError | None = None,
+) -> None:
+    """Finish the run that `claim` holds, in one transaction with the sync's state."""
+    run = claim.run
+    now = app.clock()
+    writes = [
+        Write("delete", ACTIVE + run.sync),
+        Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}),
+    ]
+    try:
+        claim.commit(
+            now, writes, status=status, finished_at=now, owner="", lease_until=None, error=error and problem(error)
+        )
+    except (LeaseLost, Cancelled):
+        if status == "cancelled":
+            raise
+        with suppress(LeaseLost):
+            _end(app, claim, "cancelled")
+        return
+    log.info("run finished connection=%s sync=%s run=%s status=%s", run.connection, run.sync, run.id, status)
+
+
+def problem(error: TenantsyncError) -> Mapping[str, str]:
+    """An error as a run stores and shows it."""
+    return {"code": error.code, "detail": error.detail, "remedy": error.remedy}
+
+
+def _finish(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str] | None = None) -> Run:
+    """Finish a run that no worker holds. Raises Conflict."""
+    ended = replace(run, status=status, finished_at=app.clock(), owner="", lease_until=None, error=error)
+    app.tables.data.commit(
+        run.connection,
+        [
+            Write("replace", RUN + run.id, run_row(ended), etag),
+            Write("delete", ACTIVE + run.sync),
+            Write("merge", STATE + run.sync, {"last_run": run.id}),
+        ],
+    )
+    return ended
+
+
+def cancel(app: "App", run: Run, etag: str) -> Run:
+    """Ask for `run` to be stopped: at once where no worker holds it, else at the worker's next write.
+
+    Raises RequestError `run-finished` where it is over already, Conflict where it changed meanwhile.
+    """
+    if run.status in TERMINAL:
+        raise RequestError("The run is over", code="run-finished", status=409, remedy="Nothing to do.")
+    if not run.held_by_other(app.clock()):
+        return _finish(app, run, etag, "cancelled")
+    asked = replace(run, cancel=True)
+    app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(asked), etag)])
+    return asked
+
+
+def poisoned(app: "App", message: Mapping[str, Any]) -> None:
+    """The queue gave up on a run after its last attempt: record that, so that the portal sees it."""
+    found = load_run(app.tables.data, message["connection"], message["run"])
+    if found is None or found[0].status in TERMINAL:
+        return
+    error = TenantsyncError(
+        "The run stopped with an unexpected fault several times",
+        code="run-crashed",
+        remedy="Start it again; if it happens again, give the run's id to your vendor.",
+    )
+    _finish(app, *found, "failed", problem(error))
+    log.error("run crashed connection=%s run=%s", message["connection"], message["run"])

@@ -1,0 +1,457 @@
+"""The HTTP contract as models: what requests may say and what answers hold. OpenAPI is made from these."""
+
+import re
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.alias_generators import to_camel
+
+SyncName = Literal["photos", "users", "devices", "contacts", "calendars", "partners"]
+Status = Literal["unchecked", "confirmed", "limited", "failed", "expired"]
+RunStatus = Literal["queued", "running", "succeeded", "partial", "failed", "held", "cancelled"]
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,63}$"
+_DOMAIN = re.compile(
+    r"^(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$", re.IGNORECASE
+)
+_DURATION = re.compile(r"^P(?:(\d{1,4})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?$")
+
+
+class Model(BaseModel):
+    """camelCase on the wire; unknown fields are errors."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON form."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be an IANA time zone such as America/New_York") from None
+    return name
+
+
+def _guid(text: str) -> str:
+    try:
+        return str(UUID(text)) if len(text) == 36 else _raise("must be a GUID")
+    except ValueError:
+        raise ValueError("must be a GUID") from None
+
+
+def _raise(message: str) -> str:
+    raise ValueError(message)
+
+
+def _tenant(text: str) -> str:
+    try:
+        return _guid(text)
+    except ValueError:
+        if _DOMAIN.match(text) and not text.lower().endswith((".local", ".localhost")):
+            return text.lower()
+        raise ValueError("must be the tenant's GUID or one of its verified domains") from None
+
+
+def _local_time(text: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError("must be a time such as 01:00")
+    return text
+
+
+def parse_duration(text: str) -> timedelta:
+    """An ISO 8601 duration of days, hours, minutes and seconds. Raises ValueError."""
+    hit = _DURATION.match(text)
+    if hit is None or not any(hit.groups()):
+        raise ValueError("must be an ISO 8601 duration such as PT4H")
+    days, hours, minutes, seconds = (int(part or 0) for part in hit.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _interval(text: str) -> str:
+    if not timedelta(minutes=15) <= parse_duration(text) <= timedelta(days=31):
+        raise ValueError("must be between PT15M and P31D")
+    return text
+
+
+TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_time_zone)]
+Guid = Annotated[str, Field(max_length=36, json_schema_extra={"format": "uuid"}), AfterValidator(_guid)]
+Tenant = Annotated[str, Field(max_length=253), AfterValidator(_tenant)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Labels = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=32),
+]
+CloudName = Literal["global", "usGov", "usGovDod", "china"]
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+class ClientSecretIn(Model):
+    type: Literal["clientSecret"]
+    secret_id: Guid | None = None
+    secret_value: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
+    expires_on: date | None = None
+
+
+class CertificateIn(Model):
+    """Either the name of a certificate in the vault, or the PEM of key and certificate (RSA, unencrypted)."""
+
+    type: Literal["certificate"]
+    key_vault_certificate: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,127}$")] | None = None
+    pem: Annotated[SecretStr, Field(min_length=1, max_length=24_000)] | None = None
+    expires_on: date | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.key_vault_certificate is None) == (self.pem is None):
+            raise ValueError("needs either keyVaultCertificate or pem")
+        if self.pem is not None:
+            _readable(self.pem.get_secret_value().encode())
+        return self
+
+
+def _readable(pem: bytes) -> None:
+    try:
+        load_pem_private_key(pem, password=None)
+        x509.load_pem_x509_certificate(pem)
+    except (ValueError, TypeError):
+        raise ValueError("pem must hold an unencrypted private key and its certificate") from None
+
+
+class ManagedIdentityIn(Model):
+    type: Literal["managedIdentity"]
+    client_id: Guid | None = None
+
+
+CredentialIn = Annotated[ClientSecretIn | CertificateIn | ManagedIdentityIn, Field(discriminator="type")]
+
+
+class ConnectionIn(Model):
+    name: Name
+    tenant_id: Tenant
+    client_id: Guid
+    cloud: CloudName = "global"
+    credential: CredentialIn
+    time_zone: TimeZone = "America/New_York"
+    labels: Labels = Field(default_factory=dict)
+
+
+class ConnectionPatch(Model):
+    """What may be edited. Tenant, client and cloud are fixed: another tenant is another connection."""
+
+    time_zone: TimeZone | None = None
+    labels: Labels | None = None
+
+
+class CredentialOut(Model):
+    type: Literal["clientSecret", "certificate", "managedIdentity"]
+    secret_id: str | None = None
+    key_vault_certificate: str | None = None
+    client_id: str | None = None
+    expires_on: date | None = None
+    days_left: int | None = None
+
+
+class FindingOut(Model):
+    id: str
+    level: Literal["ok", "warning", "error"]
+    code: str
+    detail: str
+    remedy: str
+
+
+class TenantOut(Model):
+    id: str | None
+    display_name: str | None
+    default_domain: str | None
+
+
+class PermissionsOut(Model):
+    granted: list[str]
+    missing: dict[str, list[str]]
+    unneeded: list[str]
+
+
+class CheckOut(Model):
+    status: Status
+    checked_at: datetime
+    tenant: TenantOut | None
+    findings: list[FindingOut]
+    permissions: PermissionsOut
+
+
+class ConnectionOut(Model):
+    name: str
+    tenant_id: str
+    client_id: str
+    cloud: CloudName
+    credential: CredentialOut
+    time_zone: str
+    labels: dict[str, str]
+    status: Status
+    last_check: CheckOut | None
+    created_at: datetime
+    updated_at: datetime
+
+
+# --- syncs -----------------------------------------------------------------------------------------------------------
+
+
+class DailyIn(Model):
+    mode: Literal["daily"]
+    at: Annotated[str, AfterValidator(_local_time)] = "01:00"
+    time_zone: TimeZone = "America/New_York"
+
+
+class IntervalIn(Model):
+    mode: Literal["interval"]
+    every: Annotated[str, AfterValidator(_interval), Field(json_schema_extra={"format": "duration"})]
+
+
+class ManualIn(Model):
+    mode: Literal["manual"]
+
+
+ScheduleIn = Annotated[DailyIn | IntervalIn | ManualIn, Field(discriminator="mode")]
+
+
+class GuardIn(Model):
+    max_count: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    max_percent: Annotated[int, Field(ge=0, le=100)] = 20
+
+
+class SyncSettings(Model):
+    """What every sync shares."""
+
+    enabled: bool = False
+    schedule: ScheduleIn = IntervalIn(mode="interval", every="PT4H")
+    deletion_guard: GuardIn = GuardIn()
+
+
+class PhotosSettings(SyncSettings):
+    schedule: ScheduleIn = DailyIn(mode="daily")
+    size: Literal["48x48", "64x64", "96x96", "120x120", "240x240", "360x360", "432x432", "504x504", "648x648"] = (
+        "240x240"
+    )
+
+
+class UsersSettings(SyncSettings):
+    include_guests: bool = False
+    include_disabled: bool = True
+    invite: Literal["never", "onCreate"] = "never"
+
+
+class DevicesSettings(SyncSettings):
+    include_disabled: bool = True
+
+
+class ContactsSettings(SyncSettings):
+    group_id: Guid | None = None
+
+    @model_validator(mode="after")
+    def _group_to_read(self) -> Self:
+        if self.enabled and self.group_id is None:
+            raise ValueError("groupId is needed before contacts can be enabled")
+        return self
+
+
+class WindowIn(Model):
+    past_days: Annotated[int, Field(ge=0, le=365)] = 1
+    future_days: Annotated[int, Field(ge=1, le=1095)] = 365
+
+
+class CalendarsSettings(SyncSettings):
+    delegation: bool = False
+    strict_mode: bool = False
+    create_on_user_calendar: bool = False
+    window: WindowIn = WindowIn()
+
+
+class IncludeIn(Model):
+    mailboxes: bool = True
+    licences: bool = True
+    sign_in_activity: bool = True
+
+
+class PartnersSettings(SyncSettings):
+    include: IncludeIn = IncludeIn()
+    first_run_delay: Annotated[str, AfterValidator(_interval)] = "PT1H"
+
+
+SETTINGS: dict[str, type[SyncSettings]] = {
+    "photos": PhotosSettings,
+    "users": UsersSettings,
+    "devices": DevicesSettings,
+    "contacts": ContactsSettings,
+    "calendars": CalendarsSettings,
+    "partners": PartnersSettings,
+}
+
+
+class RunIn(Model):
+    mode: Literal["delta", "full"] = "delta"
+    dry_run: bool = False
+
+
+class Progress(Model):
+    done: int = 0
+    total: int | None = None
+    unit: str = "items"
+
+
+class Counts(Model):
+    """What became of the items read; they add up to it."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    restored: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+class GraphUse(Model):
+    """`requests` on the wire to Graph, `batched` the requests inside batches, `throttled` 429s seen anywhere."""
+
+    requests: int = 0
+    batched: int = 0
+    throttled: int = 0
+    retried: int = 0
+
+
+class StorageUse(Model):
+    transactions: int = 0
+
+
+class ErrorOut(Model):
+    code: str
+    detail: str
+    remedy: str
+
+
+class RunOut(Model):
+    id: str
+    sync: str
+    trigger: Literal["timer", "manual", "notification", "lifecycle"]
+    mode: Literal["delta", "full"]
+    dry_run: bool
+    status: RunStatus
+    progress: Progress
+    counts: Counts
+    graph: GraphUse
+    storage: StorageUse
+    slices: int
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorOut | None
+
+
+class SyncOut(Model):
+    sync: SyncName
+    settings: dict[str, Any]
+    last_run: RunOut | None
+    next_run: datetime | None
+
+
+class LogEntry(Model):
+    at: datetime
+    level: Literal["info", "warning", "error"]
+    entity: str
+    id: str
+    outcome: Literal["created", "updated", "unchanged", "deleted", "restored", "skipped", "failed"]
+    reason: str
+    remedy: str
+
+
+# --- what was synced -------------------------------------------------------------------------------------------------
+
+
+class PhotoOut(Model):
+    etag: str
+    content_type: str
+    updated_at: datetime
+
+
+class UserOut(Model):
+    id: str
+    user_principal_name: str | None = None
+    display_name: str | None = None
+    given_name: str | None = None
+    surname: str | None = None
+    mail: str | None = None
+    mobile_phone: str | None = None
+    business_phones: list[str] = Field(default_factory=list)
+    job_title: str | None = None
+    department: str | None = None
+    company_name: str | None = None
+    office_location: str | None = None
+    employee_id: str | None = None
+    user_type: str | None = None
+    account_enabled: bool | None = None
+    state: Literal["active", "deleted"]
+    deleted_at: datetime | None
+    photo: PhotoOut | None
+
+
+class ChangeOut(Model):
+    cursor: str
+    at: datetime
+    entity: str
+    id: str
+    change: Literal["created", "updated", "deleted", "restored", "invited"]
+    run: str
+
+
+# --- service ---------------------------------------------------------------------------------------------------------
+
+
+class HealthOut(Model):
+    status: Literal["ok"]
+    version: str
+
+
+class ReadyChecks(Model):
+    tables: Literal["ok", "failed"]
+    blobs: Literal["ok", "failed"]
+    queues: Literal["ok", "failed"]
+    vault: Literal["ok", "failed"]
+
+
+class ReadyOut(Model):
+    status: Literal["ready", "unavailable"]
+    checks: ReadyChecks
+
+
+class FieldError(Model):
+    pointer: str
+    detail: str
+
+
+class Problem(Model):
+    """RFC 9457, with a stable `code`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    remedy: str | None = None
+    errors: list[FieldError] | None = None
+
+
+def clock_time(text: str) -> time:
+    """A validated HH:MM as a time."""
+    return time.fromisoformat(text)

@@ -1,0 +1,79 @@
+"""What to do about one item: a pure comparison of what the source says with what is stored."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sync.feed import ChangeKind
+from sync.runs import Outcome
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the portal holds of an item, and as what its last write counted.
+
+    `purged` is a row that has been emptied for good and only remembers that its invitation went out.
+    """
+
+    state: Literal["active", "deleted", "purged"]
+    digest: str
+    wrote: Outcome = "unchanged"
+
+
+@dataclass(frozen=True)
+class Present:
+    """The source has the item, and it belongs to what is synced."""
+
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The source no longer has the item, or it no longer belongs to what is synced; `reason` is a slug."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of the item: how it counts, what changes for the portal (None: nothing is written), and why."""
+
+    outcome: Outcome
+    change: ChangeKind | None
+    reason: str = ""
+
+
+def digest(fields: Fields) -> str:
+    """A short fingerprint of `fields`: equal for equal content."""
+    text = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def decide(source: Present | Absent, stored: Stored | None, *, repeated: bool) -> Decision:
+    """Compare one item.
+
+    `repeated` says that this very work was done before and wrote the item, by a worker that did not live to record
+    it: nothing is left to write then, and the item counts as it did.
+    """
+    fresh = _compare(source, stored)
+    if repeated and fresh.change is None and stored is not None:
+        return Decision(stored.wrote, None, fresh.reason)
+    return fresh
+
+
+def _compare(source: Present | Absent, stored: Stored | None) -> Decision:
+    held = stored is not None and stored.state == "active"
+    if isinstance(source, Absent):
+        # Gone and still held: a tombstone. Gone and not held: nothing to take back.
+        return Decision("deleted", "deleted", source.reason) if held else Decision("skipped", None, source.reason)
+    if stored is None or stored.state == "purged":
+        return Decision("created", "created")
+    if stored.state == "deleted":
+        return Decision("restored", "restored")
+    if stored.digest != digest(source.fields):
+        return Decision("updated", "updated")
+    return Decision("unchanged", None)

@@ -1,0 +1,213 @@
+"""The sync run: its life, its row, and the claim through which a worker writes.
+
+    queued -> running -> succeeded | partial | failed | held | cancelled
+
+Everything a run writes goes through `Claim.commit`: rows, feed, log, counts and checkpoint in one transaction that
+also renews the lease. A worker that lost its claim cannot write, and a slice that is repeated counts the same.
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from storage.tables import Conflict, Row, Table, Write
+from sync.errors import Cancelled, LeaseLost, TenantsyncError
+from sync.feed import Change, Head
+
+LEASE = timedelta(seconds=90)
+RUN = "run|"
+ACTIVE = "active|"
+LOG = "log|"
+SETTINGS = "settings|"
+STATE = "state|"
+TERMINAL = frozenset({"succeeded", "partial", "failed", "cancelled"})
+_COMMIT_ATTEMPTS = 12
+_NEWEST_FIRST = 10**13
+
+Trigger = Literal["timer", "manual", "notification", "lifecycle"]
+Mode = Literal["delta", "full"]
+Outcome = Literal["created", "updated", "unchanged", "deleted", "restored", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one sync of one connection. `checkpoint` belongs to the sync's own code."""
+
+    id: str
+    connection: str
+    sync: str
+    trigger: Trigger
+    mode: Mode
+    dry_run: bool
+    queued_at: datetime
+    status: str = "queued"
+    unit: str = "items"
+    total: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    graph: Mapping[str, int] = field(default_factory=dict)
+    transactions: int = 0
+    slice: int = 0
+    attempt: int = 0
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    cancel: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: Mapping[str, str] | None = None
+
+    @property
+    def done(self) -> int:
+        """Items dealt with so far."""
+        return sum(self.counts.values())
+
+    def held_by_other(self, now: datetime) -> bool:
+        """Whether a worker's lease on it still runs."""
+        return bool(self.owner) and self.lease_until is not None and self.lease_until > now
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the run log: an item that was not plain success, by id, with the reason and what to do."""
+
+    level: Literal["info", "warning", "error"]
+    entity: str
+    id: str
+    outcome: Outcome
+    reason: str
+    remedy: str = ""
+
+
+def new_id(now: datetime) -> str:
+    """A run id: newest first in the order of keys, and not to be guessed."""
+    return f"{_NEWEST_FIRST - int(now.timestamp() * 1000):013d}-{secrets.token_hex(8)}"
+
+
+_TIMES = ("queued_at", "lease_until", "not_before", "started_at", "finished_at")
+
+
+def run_row(run: Run) -> Row:
+    """The row that holds `run`; the columns beside the document serve filters."""
+    document = {
+        name: getattr(run, name) for name in Run.__dataclass_fields__ if name not in ("id", "connection", "cancel")
+    }
+    for name in _TIMES:
+        document[name] = document[name] and document[name].isoformat()
+    document["counts"] = dict(run.counts)
+    return {"j_run": document, "sync": run.sync, "status": run.status, "cancel": run.cancel}
+
+
+def parse_run(connection: str, row: Row) -> Run:
+    """The run that a row holds."""
+    document = dict(row["j_run"])
+    for name in _TIMES:
+        document[name] = document[name] and datetime.fromisoformat(document[name])
+    return Run(id=row["key"][len(RUN) :], connection=connection, cancel=row["cancel"], **document)
+
+
+def load_run(data: Table, connection: str, run_id: str) -> tuple[Run, str] | None:
+    """The run and its etag, or None."""
+    row = data.get(connection, RUN + run_id)
+    return None if row is None else (parse_run(connection, row), row["etag"])
+
+
+def active_run(data: Table, connection: str, sync: str) -> tuple[Run, str] | None:
+    """The run of `sync` that is not finished yet, if any."""
+    active = data.get(connection, ACTIVE + sync)
+    return None if active is None else load_run(data, connection, active["run"])
+
+
+class Claim:
+    """A run that this worker holds.
+
+    `commit` raises LeaseLost once another worker holds it or it is gone, Cancelled once somebody asked for that.
+    """
+
+    def __init__(self, data: Table, run: Run, etag: str) -> None:
+        self._data = data
+        self._etag = etag
+        self._head = Head(data, run.connection)
+        self._log_place = (-1, 0)
+        self.run = run
+        self.cost: Callable[[], Mapping[str, Any]] = dict
+
+    @classmethod
+    def take(cls, data: Table, run: Run, etag: str, *, now: datetime) -> "Claim | None":
+        """Hold `run`, or None where another worker was first."""
+        mine = replace(
+            run,
+            status="running",
+            owner=secrets.token_hex(8),
+            lease_until=now + LEASE,
+            not_before=None,
+            started_at=run.started_at or now,
+            slice=run.slice + 1,
+        )
+        try:
+            etag = data.commit(run.connection, [Write("replace", RUN + run.id, run_row(mine), etag)])[0]
+        except Conflict:
+            return None
+        return cls(data, mine, etag)
+
+    def commit(
+        self,
+        now: datetime,
+        writes: Sequence[Write] = (),
+        *,
+        changes: Sequence[Change] = (),
+        log: Sequence[LogLine] = (),
+        outcomes: Mapping[str, int] | None = None,
+        page: int = 0,
+        **fields: Any,
+    ) -> None:
+        """Write everything or nothing (at most 96 `writes`); `fields` are set on the run, such as `checkpoint`.
+
+        Log lines are kept under `page`: repeating a page overwrites the lines that it wrote before.
+        """
+        counts = Counter(self.run.counts) + Counter(outcomes or {})
+        wanted = {"counts": dict(counts), "lease_until": now + LEASE, "attempt": 0, **self.cost(), **fields}
+        log_writes = self._log_writes(log, page, now)
+        for _ in range(_COMMIT_ATTEMPTS):
+            run = replace(self.run, **wanted)
+            steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *log_writes]
+            if changes:
+                steps += self._head.append(changes, run.id, now)
+            try:
+                etags = self._data.commit(run.connection, steps)
+            except Conflict:
+                self._reload()
+                continue
+            self._etag, self.run = etags[0], run
+            if changes:
+                self._head.advance(etags[-1])
+            return
+        raise TenantsyncError("A transaction kept meeting others", code="storage-busy")
+
+    def release(self, now: datetime, **fields: Any) -> None:
+        """Let go, so that any worker may go on from the checkpoint."""
+        self.commit(now, **{"attempt": self.run.attempt, **fields, "owner": "", "lease_until": None})
+
+    def _log_writes(self, log: Sequence[LogLine], page: int, now: datetime) -> list[Write]:
+        if not log:
+            return []
+        number = self._log_place[1] + 1 if self._log_place[0] == page else 0
+        self._log_place = (page, number)
+        lines = [[line.level, line.entity, line.id, line.outcome, line.reason, line.remedy] for line in log]
+        key = f"{LOG}{self.run.id}|{page:07d}|{number:04d}"
+        return [Write("replace", key, {"j_lines": lines, "at": now})]
+
+    def _reload(self) -> None:
+        """After a conflict: still ours and somebody else's row was in the way, or no longer ours."""
+        self._head.forget()
+        found = load_run(self._data, self.run.connection, self.run.id)
+        if found is None or found[0].owner != self.run.owner:
+            raise LeaseLost("Another worker holds this run now")
+        if found[0].cancel:
+            self._etag = found[1]
+            self.run = found[0]
+            raise Cancelled("The run was cancelled", remedy="Start it again when you want it.")
+        self._etag = found[1]
