@@ -26,25 +26,28 @@ VERBS = {
     "lock": "pin every dependency anew, with hashes",
     "package": "build the zip that is deployed",
 }
+PLAYS = {"demo": "play", "bench": "play"}
 NEED_AZURITE = {"demo", "up", "test", "bench", "lock"}
 
 
 def main() -> int:
     use_supported_python()
     options, rest = parser().parse_known_args()
-    if rest and options.verb not in ("demo", "bench"):
+    if rest and options.verb not in PLAYS:
         parser().error(f"unknown argument: {rest[0]}")
     if options.verb == "up":
         refuse_contradictions(options)
     signal.signal(signal.SIGTERM, end)
-    from local import environment  # noqa: PLC0415 - older Pythons cannot import it; they are turned away above
+    call_this_machine_directly()
+    from local import environment, processes  # noqa: PLC0415 - older Pythons cannot import it; they went elsewhere above
 
     try:
         python = environment.prepare(azurite=options.verb in NEED_AZURITE)
         if Path(sys.prefix) != environment.VENV:
             os.execv(python, [str(python), str(ROOT / "dev.py"), *sys.argv[1:]])
-        return int(importlib.import_module(f"local.verbs.{options.verb}").main(options, rest))
-    except environment.SetupFailed as failure:
+        verb = importlib.import_module(f"local.verbs.{PLAYS.get(options.verb, options.verb)}")
+        return int(verb.main(options, rest))
+    except processes.Failed as failure:
         print(failure, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -57,17 +60,21 @@ def parser() -> argparse.ArgumentParser:
     made = {verb: verbs.add_parser(verb, help=text, description=text) for verb, text in VERBS.items()}
     up = made["up"]
     up.add_argument("--port", type=int, default=7071, help="the function host's port (default 7071)")
-    up.add_argument("--data", type=Path, metavar="DIR", help="keep storage, vault and keys in DIR between starts")
+    up.add_argument("--data", type=absolute, metavar="DIR", help="keep storage, vault and keys in DIR between starts")
     up.add_argument("--entra-endpoint", metavar="URL", help="sign in there instead of at the simulated cloud")
     up.add_argument("--graph-endpoint", metavar="URL", help="call Graph there; goes with --entra-endpoint")
-    up.add_argument("--ca-bundle", type=Path, metavar="FILE", help="certificate authorities (PEM) to trust as well")
+    up.add_argument("--ca-bundle", type=absolute, metavar="FILE", help="certificate authorities (PEM) to trust as well")
     up.add_argument("--cloud", choices=["simulated", "real"], default="simulated", help="real: Microsoft's own hosts")
     up.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
     made["lock"].add_argument(
         "--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows"
     )
-    made["package"].add_argument("--out", type=Path, default=ROOT / "dist/tenantsync.zip", metavar="FILE")
+    made["package"].add_argument("--out", type=absolute, default=ROOT / "dist/tenantsync.zip", metavar="FILE")
     return result
+
+
+def absolute(path: str) -> Path:
+    return Path(path).resolve()
 
 
 def refuse_contradictions(options: argparse.Namespace) -> None:
@@ -76,6 +83,12 @@ def refuse_contradictions(options: argparse.Namespace) -> None:
         parser().error("--entra-endpoint and --graph-endpoint go together")
     if any(endpoints) and options.cloud == "real":
         parser().error("--cloud real has endpoints of its own")
+
+
+def call_this_machine_directly() -> None:
+    """A proxy of the person's, for every child as well, is not for what listens here."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
 
 
 def use_supported_python() -> None:

@@ -17,16 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local import azurite
+from local.processes import ROOT, Failed
 
-ROOT = azurite.ROOT
 DEV = ROOT / ".dev"
 VENV = ROOT / ".venv"
 LOCKS = ROOT / "local/azurite"
 OLDEST_NODE = 18
-
-
-class SetupFailed(Exception):
-    """A step failed; the text shows the failing command's own output and what to do next."""
 
 
 def prepare(*, azurite: bool) -> Path:
@@ -108,14 +104,14 @@ def _require_venv() -> None:
         import ensurepip  # noqa: F401, PLC0415 - Debian packages it apart: asking for it is the test
     except ImportError:
         version = "{}.{}".format(*sys.version_info)
-        raise SetupFailed(
+        raise Failed(
             f"This Python has no venv module.\nInstall it, then run the same command again:\n"
             f"  sudo apt-get install -y python{version}-venv"
         ) from None
 
 
 def run(what: str, command: Sequence[str], *, folder: Path = ROOT, environ: Mapping[str, str] | None = None) -> None:
-    """Run one step with a line of progress; SetupFailed with its output where it fails."""
+    """Run one step with a line of progress; Failed with its output where it fails."""
     print(f"{what} ...", end="", file=sys.stderr, flush=True)
     started = time.monotonic()
     done = subprocess.run(
@@ -130,7 +126,7 @@ def run(what: str, command: Sequence[str], *, folder: Path = ROOT, environ: Mapp
     )
     if done.returncode:
         print(" failed", file=sys.stderr)
-        raise SetupFailed(
+        raise Failed(
             f"{done.stdout.rstrip()}\n\nThe command above failed with exit code {done.returncode}:\n"
             f"  {' '.join(command)}\n"
             "Mend what it says (network, disk, proxy), then run dev.py again: it goes on where it stopped."

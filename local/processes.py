@@ -16,12 +16,13 @@ from typing import Generic, TypeVar
 
 Ready = TypeVar("Ready")
 
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 60
 STOP_SECONDS = 10
 
 
-class ChildFailed(Exception):
-    """A child ended, or did not get ready in time; the text names its log and shows the log's last lines."""
+class Failed(Exception):
+    """Something that a person must mend; the text says what failed, shows its own words and says what to do next."""
 
 
 class Child(Generic[Ready]):
@@ -29,6 +30,7 @@ class Child(Generic[Ready]):
 
     `parse` is given each line of its stdout until it understands one (answers not None): the child is ready then.
     That line may hold keys and stays in memory; everything else that the child writes goes to the file `log`.
+    It runs in the folder of dev.py.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Child(Generic[Ready]):
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 command,
+                cwd=ROOT,
                 env=environ,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -64,11 +67,11 @@ class Child(Generic[Ready]):
         return self._process.pid
 
     def wait_ready(self) -> Ready:
-        """What `parse` answered; ChildFailed where it has not after START_SECONDS or the child ended."""
+        """What `parse` answered; Failed where it has not after START_SECONDS or the child ended."""
         try:
             ready = self._ready.get(timeout=START_SECONDS)
         except queue.Empty:
-            raise ChildFailed(self._report(f"was not ready after {START_SECONDS} seconds")) from None
+            raise Failed(self._report(f"was not ready after {START_SECONDS} seconds")) from None
         if ready is None:
             self._process.wait()
             self.check()
@@ -76,9 +79,9 @@ class Child(Generic[Ready]):
         return ready
 
     def check(self) -> None:
-        """Raise ChildFailed if it has ended."""
+        """Raise Failed if it has ended."""
         if (code := self._process.poll()) is not None:
-            raise ChildFailed(self._report(f"ended with exit code {code}"))
+            raise Failed(self._report(f"ended with exit code {code}"))
 
     def stop(self) -> None:
         """Close its stdin, by which it ends, and kill it after STOP_SECONDS; no child is left either way."""

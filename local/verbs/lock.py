@@ -21,7 +21,7 @@ REMARKS = ("deprecated", "funding", "license")
 
 
 def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
-    """0 when every lock file is written; raises SetupFailed with the tool's own output."""
+    """0 when every lock file is written; raises Failed with the tool's own output."""
     upgrade = ["--upgrade"] if options.upgrade else []
     project = str(ROOT / "pyproject.toml")
     _compile(RUNTIME, [project, *upgrade])

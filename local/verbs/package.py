@@ -26,7 +26,7 @@ def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
     if strays := {path.parts[0] for path in files} - TOP:
         print(f"Not part of the app: {', '.join(sorted(strays))}. Name it in .funcignore, or move it.", file=sys.stderr)
         return 1
-    out: Path = options.out.resolve()
+    out: Path = options.out
     out.parent.mkdir(parents=True, exist_ok=True)
     write(out, ROOT, files)
     if (functions := imported(out)) is None:

@@ -7,27 +7,22 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from local.processes import ChildFailed
-from local.stack import FolderInUse, Outside, Stack
+from local.stack import Outside, Stack
 
 LOOK_SECONDS = 0.5
 
 
 def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
-    """Runs until KeyboardInterrupt; 1 when a part failed."""
+    """Runs until KeyboardInterrupt or the parent's end; Failed when a part ends by itself."""
     ended = threading.Event()
     if options.with_parent:
         threading.Thread(target=await_parent, args=(ended,), daemon=True).start()
-    try:
-        with Stack(
-            port=free_port(options.port), data=options.data, outside=outside(options), ca_bundle=options.ca_bundle
-        ) as stack:
-            announce(stack)
-            while not ended.wait(LOOK_SECONDS):
-                stack.check()
-    except (ChildFailed, FolderInUse) as failure:
-        print(failure, file=sys.stderr)
-        return 1
+    with Stack(
+        port=free_port(options.port), data=options.data, outside=outside(options), ca_bundle=options.ca_bundle
+    ) as stack:
+        announce(stack)
+        while not ended.wait(LOOK_SECONDS):
+            stack.check()
     return 0
 
 

@@ -1,0 +1,14 @@
+"""Start every part, hand it to local/demo.py or local/bench.py, and stop it."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+from local.stack import Stack
+
+
+def main(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """What `main(stack, rest)` of the module named like the verb answers."""
+    play = importlib.import_module(f"local.{options.verb}")
+    with Stack() as stack:
+        return int(play.main(stack, rest))
