@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from local.environment import ROOT, VENV
+from local.environment import VENV
+from local.processes import ROOT
 
 STEPS = {
     "format": ([str(VENV / "bin/ruff"), "format", "--check", "."], "Run .venv/bin/ruff format to mend it."),

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local import environment
-from local.environment import LOCKS, ROOT, VENV
+from local.environment import LOCKS, VENV
+from local.processes import ROOT
 
 RUNTIME = ROOT / "requirements.txt"
 DEVELOPMENT = ROOT / "requirements-dev.txt"

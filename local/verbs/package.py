@@ -12,7 +12,8 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from local import environment
-from local.environment import DEV, ROOT
+from local.environment import DEV
+from local.processes import ROOT
 
 TOP = {"function_app.py", "host.json", "requirements.txt", "sync", "storage", "console"}
 IMPORT = (

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from local.environment import ROOT, VENV
+from local.environment import VENV
+from local.processes import ROOT
 from local.verbs import check
 
 OVERALL = 95
