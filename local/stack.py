@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,7 +110,7 @@ class Stack:
         """Start the function host, in place of the one before, with the same port and keys."""
         if host := self._running.pop("host", None):
             host.stop()
-        options = ["--app", str(ROOT), "--port", str(self._port), "--keys-file", str(self._folder / "keys.json")]
+        options = ["--app", str(ROOT), "--port", str(self._port), *self._keys()]
         # The developer's own local.settings.json is for Core Tools; here the environment says everything.
         (self._folder / "settings.json").write_text('{"Values": {}}')
         options += ["--settings", str(self._folder / "settings.json")]
@@ -117,6 +118,14 @@ class Stack:
         ready = self._running["host"].wait_ready()
         self.api, self.key, self.master_key = ready["api"], ready["key"], ready["masterKey"]
         self._port = urlsplit(self.api).port or 0
+
+    def _keys(self) -> list[str]:
+        kept = self._folder / "keys.json"
+        if not kept.exists():
+            kept.touch(mode=0o600)
+            kept.write_text(json.dumps({"key": secrets.token_urlsafe(32), "masterKey": secrets.token_urlsafe(32)}))
+        keys = json.loads(kept.read_text())
+        return ["--key", keys["key"], "--master-key", keys["masterKey"]]
 
     def _start_cloud(self) -> None:
         folder = self._folder / "cloud"

@@ -1,5 +1,8 @@
 """The fixtures that every test may use."""
 
 from tests.azurite import _accounts, azurite, empty_storage
+from tests.cloud import cloud, new_tenant, tenant
+from tests.house import build_house, house
+from tests.cloud import cloud, new_tenant, tenant
 
-__all__ = ["_accounts", "azurite", "empty_storage"]
+__all__ = ["_accounts", "azurite", "build_house", "cloud", "empty_storage", "house", "new_tenant", "tenant"]
