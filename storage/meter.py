@@ -1,12 +1,11 @@
 """Counts storage transactions, so that a run can say what it cost."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from azure.core.pipeline import PipelineRequest
-from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.pipeline.transport import RequestsTransport
 
 
 @dataclass
@@ -14,9 +13,7 @@ class Meter:
     """The transactions of one piece of work, from any thread that runs in its context."""
 
     transactions: int = 0
-
-    def __post_init__(self) -> None:
-        self._lock = Lock()
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self) -> None:
         with self._lock:
@@ -26,10 +23,10 @@ class Meter:
 METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
-class MeterPolicy(SansIOHTTPPolicy[Any, Any]):
-    """Put into the pipeline of every storage client, after the retries: it sees each request on the wire."""
+class MeteredTransport(RequestsTransport):
+    """The transport of every storage client: it sees each request on the wire, retries too."""
 
-    def on_request(self, request: PipelineRequest[Any]) -> None:  # noqa: ARG002 - the SDK's signature
-        meter = METER.get()
-        if meter is not None:
+    def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override] # the SDK overloads it by request kind
+        if meter := METER.get():
             meter.add()
+        return super().send(request, **options)

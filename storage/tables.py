@@ -129,7 +129,7 @@ class Table:
                 clauses.append(clause)
                 parameters[clause.partition("@")[2]] = bound
         if where:
-            clauses.append(f"({where})")
+            clauses.append(f"( {where} )")  # the SDK finds parameters between spaces
         select = None if columns is None else ["PartitionKey", "RowKey", *columns]
         entities = self._client.query_entities(
             " and ".join(clauses), parameters=parameters, select=select, results_per_page=size

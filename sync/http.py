@@ -206,14 +206,22 @@ def _pointer(path: Sequence[int | str], data: Any) -> str:
     """A JSON pointer (RFC 6901) from a validation error's path, less the names of union members in it."""
     pointer = ""
     for place, part in enumerate(path):
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
-            data = data[part]
-        elif place < len(path) - 1 or not isinstance(data, dict):
+        inside = _inside(data, part)
+        if inside is _NOTHING and (place < len(path) - 1 or not isinstance(data, dict)):
             continue
+        data = inside
         pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
     return pointer
+
+
+_NOTHING = object()
+
+
+def _inside(data: Any, part: int | str) -> Any:
+    try:
+        return data[part]
+    except (KeyError, IndexError, TypeError):
+        return _NOTHING
 
 
 def _explain(fault: "ErrorDetails") -> str:

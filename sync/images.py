@@ -77,7 +77,7 @@ def _decode(kind: type[JpegImageFile | PngImageFile], data: bytes, max_pixels: i
 
 
 # The next marker: bytes of a scan are stuffed with zeros or are restart markers, and 0xff may be repeated as fill.
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 # Application segments and comments: of these a decoder needs the pixels' shape, colour profile and colour transform.
 _EXTRAS = (*range(0xE0, 0xF0), 0xFE)
@@ -96,7 +96,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
             return
         scans += marker == _SCAN
         position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
-        if position > len(data) or position < found.end() + 2 or scans > MAX_SCANS:
+        if scans > MAX_SCANS:
             break
         yield _segment(marker, data[start:position])
     raise BadImage("does-not-decode")
@@ -126,7 +126,7 @@ def _png_parts(data: bytes) -> Iterator[bytes]:
         kind = data[position + 4 : position + 8]
         length = int.from_bytes(data[position : position + 4], "big")
         chunk = data[position : position + length + 12]
-        if len(chunk) < length + 12 or chunk != _chunk(kind, chunk[8:-4]):
+        if chunk != _chunk(kind, chunk[8:-4]):  # cut short, or damaged
             raise BadImage("does-not-decode")
         if kind in _SHOWN:
             yield chunk

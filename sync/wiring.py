@@ -21,7 +21,7 @@ from azure.storage.queue import QueueServiceClient
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
 from storage.blobs import Blobs
-from storage.meter import MeterPolicy
+from storage.meter import MeteredTransport
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
@@ -240,7 +240,7 @@ class _Storage:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._options: dict[str, Any] = {"per_retry_policies": [MeterPolicy()]}
+        self._options: dict[str, Any] = {"transport": MeteredTransport()}
 
     @cached_property
     def identity(self) -> ManagedIdentityCredential:
