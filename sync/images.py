@@ -139,19 +139,20 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
 
+_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _ORIENTATION = 0x0112
 
 
 def _only_orientation(tiff: bytes) -> bytes:
     """An EXIF block with the orientation of the block `tiff` alone, or nothing where it has none or is upright."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4], "")
     try:
+        order = _BYTE_ORDERS[tiff[:4]]
         (directory,) = struct.unpack_from(order + "I", tiff, 4)
         (entries,) = struct.unpack_from(order + "H", tiff, directory)
         for entry in range(entries):
             tag, kind, count, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
             if (tag, kind, count) == (_ORIENTATION, 3, 1) and value in range(2, 9):
                 return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, _ORIENTATION, 3, 1, value, 0, 0)
-    except struct.error:
+    except (KeyError, struct.error):
         pass  # a block that cannot be read says nothing about orientation
     return b""
