@@ -23,10 +23,10 @@ class Meter:
 METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
-class MeteredTransport(RequestsTransport):
+class MeteredTransport(RequestsTransport):  # type: ignore[misc] # the SDK loads it lazily, which hides its type
     """The transport of every storage client: it sees each request on the wire, retries too."""
 
-    def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override] # the SDK overloads it by request kind
+    def send(self, request: Any, **options: Any) -> Any:
         if meter := METER.get():
             meter.add()
         return super().send(request, **options)

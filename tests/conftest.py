@@ -3,6 +3,5 @@
 from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
 from tests.house import build_house, house
-from tests.cloud import cloud, new_tenant, tenant
 
 __all__ = ["_accounts", "azurite", "build_house", "cloud", "empty_storage", "house", "new_tenant", "tenant"]
