@@ -1,8 +1,4 @@
-"""The simulated Microsoft cloud for tests: one process per test process, a tenant of its own for every test.
-
-Use: `from tests.cloud import cloud, tenant  # noqa: F401 - pytest finds fixtures by name`, or import them in a conftest.
-"""
-
+"""The simulated Microsoft cloud for tests: one process per test process, a tenant of its own for every test."""
 import itertools
 import json
 import os

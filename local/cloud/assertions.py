@@ -40,7 +40,7 @@ def check_assertion(app: App, assertion: str, audiences: set[str], identity: Man
 
 
 def _check_certificate(app: App, assertion: str, header: dict[str, Any], now: datetime) -> None:
-    sent = str(header.get("x5t#S256") or header.get("x5t") or header.get("kid") or "")
+    sent = str(header.get("x5t#S256") or header.get("x5t") or header.get("kid") or "").rstrip("=")  # msal pads
     certificate = next((each for each in app.certificates if _is_named(each, sent)), None)
     if certificate is None:
         raise refusals.wrong_certificate("The key was not found.", sent)

@@ -13,7 +13,6 @@ class Counters:
     tokens: int = 0
     tokens_refused: int = 0
     requests: int = 0
-    batch_posts: int = 0
     batch_items: int = 0
     by_template: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
@@ -26,7 +25,7 @@ class Counters:
             "tokensRefused": self.tokens_refused,
             "graph": {
                 "requests": self.requests,
-                "batchPosts": self.batch_posts,
+                "batchPosts": self.by_template["POST /$batch"],
                 "batchItems": self.batch_items,
                 "byTemplate": dict(self.by_template),
                 "throttled": self.throttled,

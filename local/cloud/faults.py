@@ -1,11 +1,13 @@
 """What a test may make go wrong between a client and the simulated Graph, tenant by tenant."""
 
+from random import Random
 from typing import Literal
 
 from pydantic import Field, PositiveInt
 
 from local.cloud.model import Model
 
+RESET = 0
 RetryAfterStyle = Literal["seconds", "decimal", "date", "absent"]
 ExpiredDelta = Literal["gone", "syncStateNotFound", "syncStateInvalid", "resyncRequired"]
 ExpiredPage = Literal["Directory_ExpiredPageToken", "DirectoryPageTokenNotFoundException"]
@@ -33,3 +35,17 @@ class Faults(Model):
     retried_page_links_fail: bool = False
     expired_delta: ExpiredDelta = "gone"
     seed: int = 0
+
+    def draw(self, rng: Random) -> int | None:
+        """The status that a whole request is refused with, RESET for a connection that is cut, None for no fault."""
+        chance = rng.random()
+        rates = ((self.rate_429, 429), (self.rate_503, 503), (self.rate_504, 504), (self.rate_reset, RESET))
+        for rate, fault in rates:
+            if chance < rate:
+                return fault
+            chance -= rate
+        return None
+
+    def draw_for_item(self, rng: Random) -> int | None:
+        """The status that one request of a batch is refused with, or None."""
+        return rng.choice([429, 503]) if rng.random() < self.rate_batch_item else None

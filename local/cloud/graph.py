@@ -13,6 +13,7 @@ from aiohttp import web
 from local.cloud import batch, delta, directory, photos
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
+from local.cloud.faults import RESET
 from local.cloud.protocol import VERSION, Answer, Call, Refused, Route, Routes, split_url
 from local.cloud.throttling import MAILBOX_CONCURRENCY, retry_after
 
@@ -22,7 +23,7 @@ COMPRESS_FROM = 1024
 class Graph:
     def __init__(self, entra: Entra) -> None:
         self._entra = entra
-        post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._serve_item), units=0)
+        post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._respond_to_item), units=0)
         # Later subjects (devices, groups, calendars, subscriptions, reports) add their ROUTES here.
         self._routes = Routes([post_batch, *delta.ROUTES, *directory.ROUTES, *photos.ROUTES])
 
@@ -36,14 +37,13 @@ class Graph:
             call = await self._call(request, headers)
         except Refused as refused:
             return _send(_anonymous(refused, headers), headers, str(uuid4()))
-        faults = call.tenant.faults
-        fault = self._arrive(call)
-        answer = fault if isinstance(fault, Answer) else self._serve(call)
-        await asyncio.sleep(faults.latency_ms / 1000)
-        call.tenant.throttle.release(call.app_id, call.mailboxes)
-        if fault == "reset":
-            return await _reset(request, answer, call)
-        return _send(answer, headers, call.request_id)
+        tenant = call.tenant
+        tenant.counters.requests += 1
+        fault = tenant.faults.draw(tenant.rng)
+        answer = self._respond(call, fault)
+        await asyncio.sleep(tenant.faults.latency_ms / 1000)
+        tenant.throttle.release(call.app_id, call.mailboxes)
+        return await _reset(request, answer, call) if fault == RESET else _send(answer, headers, call.request_id)
 
     async def _call(self, request: web.Request, headers: Mapping[str, str]) -> Call:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -71,52 +71,31 @@ class Graph:
             now=tenant.clock.now(),
         )
 
-    def _arrive(self, call: Call) -> Answer | str | None:
-        """Count the request, and draw whether it meets a fault: an answer, "reset", or None."""
-        call.tenant.counters.requests += 1
-        self._note_arrival(call)
-        faults = call.tenant.faults
-        draw = call.tenant.rng.random()
-        for rate, status in ((faults.rate_429, 429), (faults.rate_503, 503), (faults.rate_504, 504)):
-            if draw < rate:
-                call.tenant.counters.faulted += 1
-                return self._journal(call, "fault", self._pause(call, status, faults.retry_after.seconds))
-            draw -= rate
-        if draw < faults.rate_reset:
-            call.tenant.counters.faulted += 1
-            call.tenant.throttle.failed(call.app_id, _identity(call))
-            return "reset"
-        return None
-
-    def _note_arrival(self, call: Call) -> None:
-        arrival = call.tenant.throttle.arrive(call.app_id, _identity(call))
-        call.retried = arrival.retried
-        call.tenant.counters.retry_violations += arrival.early
-
-    def _serve_item(self, call: Call) -> Answer:
+    def _respond_to_item(self, call: Call) -> Answer:
         """One request inside a batch."""
         call.tenant.counters.batch_items += 1
-        self._note_arrival(call)
-        faults = call.tenant.faults
-        if call.tenant.rng.random() < faults.rate_batch_item:
-            call.tenant.counters.faulted += 1
-            status = call.tenant.rng.choice([429, 503])
-            return self._journal(call, "fault", self._pause(call, status, faults.retry_after.seconds))
-        return self._serve(call)
+        return self._respond(call, call.tenant.faults.draw_for_item(call.tenant.rng))
 
-    def _serve(self, call: Call) -> Answer:
+    def _respond(self, call: Call, fault: int | None) -> Answer:
+        """Serve the call, or refuse it with the status of the fault; either way it is counted and written down."""
+        counters = call.tenant.counters
+        arrival = call.tenant.throttle.arrive(call.app_id, _identity(call))
+        call.retried = arrival.retried
+        counters.retry_violations += arrival.early
         template = "unknown"
         try:
             route, parameters = self._routes.find(call.method, call.path)
             template = route.name
-            if route.units == 0:
-                call.tenant.counters.batch_posts += 1
-            refusal = self._limit(call, route, parameters)
-            answer = refusal or self._admitted(call, route, parameters)
+            refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
+            answer = refusal or self._limit(call, route, parameters) or self._admitted(call, route, parameters)
         except Refused as refused:
             answer = refused.answer(call)
-        call.tenant.counters.by_template[template] += 1
-        return self._journal(call, template, answer)
+        if fault == RESET:
+            call.tenant.throttle.failed(call.app_id, _identity(call))
+        counters.faulted += fault is not None
+        counters.by_template[template] += 1
+        _journal(call, template, answer, fault)
+        return answer
 
     def _admitted(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
         route.admit(call)
@@ -161,22 +140,23 @@ class Graph:
             answer.headers["x-ms-throttle-information"] = "ResourceUnitLimitExceeded"
         return answer
 
-    def _journal(self, call: Call, template: str, answer: Answer) -> Answer:
-        call.tenant.journal.append(
-            {
-                "at": rfc3339(datetime.now(UTC)),
-                "method": call.method,
-                "url": call.url,
-                "template": template,
-                "status": answer.status,
-                "appId": call.app_id,
-                "inBatch": _inner(call),
-                "requestId": call.request_id,
-                "clientRequestId": call.headers.get("client-request-id"),
-                "retryAfter": answer.headers.get("Retry-After"),
-            }
-        )
-        return answer
+
+def _journal(call: Call, template: str, answer: Answer, fault: int | None) -> None:
+    call.tenant.journal.append(
+        {
+            "at": rfc3339(datetime.now(UTC)),
+            "method": call.method,
+            "url": call.url,
+            "template": template,
+            "status": answer.status,
+            "reset": fault == RESET,
+            "appId": call.app_id,
+            "inBatch": _inner(call),
+            "requestId": call.request_id,
+            "clientRequestId": call.headers.get("client-request-id"),
+            "retryAfter": answer.headers.get("Retry-After"),
+        }
+    )
 
 
 def _inner(call: Call) -> bool:

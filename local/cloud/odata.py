@@ -47,7 +47,7 @@ def refuse_options(call: Call, names: set[str]) -> None:
 def page_size(call: Call, default: int, maximum: int) -> int:
     top = call.query.get("$top", str(default))
     if not top.isdecimal() or not 1 <= int(top) <= maximum:
-        raise bad(f"Invalid page size specified: '{top}'. Must be between 1 and {maximum} inclusive.")
+        raise unsupported(f"Invalid page size specified: '{top}'. Must be between 1 and {maximum} inclusive.")
     return int(top)
 
 

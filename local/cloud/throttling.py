@@ -82,7 +82,10 @@ class Throttle:
         return bucket.used if bucket else 0.0
 
     def release(self, app_id: str, mailboxes: list[str]) -> None:
-        self.mailboxes.subtract((app_id, mailbox) for mailbox in mailboxes)
+        for mailbox in mailboxes:
+            self.mailboxes[app_id, mailbox] -= 1
+            if not self.mailboxes[app_id, mailbox]:
+                del self.mailboxes[app_id, mailbox]
 
     def arrive(self, app_id: str, request: str) -> Arrival:
         """The refused request itself may not come early at all; others of the app may, for half a second, since they
