@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import azure.functions as func
+from azure.core.exceptions import AzureError
 from azure.storage.queue import QueueClient
 from waitress import create_server
 from waitress.channel import HTTPChannel
@@ -32,7 +33,7 @@ from waitress.parser import HTTPRequestParser
 from local.functions import HTTP, QUEUE, TIMER, Function, Refused, invocation, load
 from local.queues import Listener, Options, check_queue_name, queue_message
 from local.routes import BadTemplate, Template
-from local.timers import BadSchedule, Schedule, Timer
+from local.timers import BadSchedule, Monitor, Schedule, Timer
 
 BODY_BYTES = 100 * 1024 * 1024
 URL_BYTES = 8192
@@ -274,14 +275,16 @@ def _timer(function: Function) -> Timer:
         schedule = Schedule.parse(function.trigger["schedule"])
     except BadSchedule as error:
         raise Refused(f"{function.name}: {error}") from error
-    return Timer(schedule, function.invoke, lambda: datetime.now(UTC))
+    connection = _connection(function, "AzureWebJobsStorage")
+    # The host keeps no status for a timer that ticks faster than once a minute.
+    monitored = function.trigger.get("useMonitor") is not False and schedule.interval() >= timedelta(minutes=1)
+    monitor = Monitor(connection, function.name) if monitored else None
+    at_start = bool(function.trigger.get("runOnStartup"))
+    return Timer(schedule, monitor, function.invoke, lambda: datetime.now(UTC), run_on_startup=at_start)
 
 
 def _listener(function: Function, options: Options) -> Listener:
-    setting, name = function.trigger["connection"], function.trigger["queueName"]
-    connection = os.environ.get(setting)
-    if not connection:
-        raise Refused(f"{function.name}: the setting '{setting}' must hold a storage connection string")
+    connection, name = _connection(function, function.trigger["connection"]), function.trigger["queueName"]
     try:
         check_queue_name(name)
     except ValueError as error:
@@ -291,6 +294,13 @@ def _listener(function: Function, options: Options) -> Listener:
     if not name.endswith("-poison"):
         poison = QueueClient.from_connection_string(connection, f"{name}-poison")
     return Listener(queue, poison, function.invoke, options)
+
+
+def _connection(function: Function, setting: str) -> str:
+    connection = os.environ.get(setting)
+    if not connection:
+        raise Refused(f"{function.name}: the setting '{setting}' must hold a storage connection string")
+    return connection
 
 
 def _timer_run(timer: Timer) -> Callable[[str], object]:
@@ -378,8 +388,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _load_settings(arguments.settings or folder / "local.settings.json", required=arguments.settings is not None)
         host = Host(folder, _listen(arguments.port), keys, threads=arguments.threads, timers=not arguments.no_timers)
         host.start()
-    except Refused as refused:
-        sys.stderr.write(f"The host cannot start: {refused}\n")
+    except (Refused, AzureError) as error:
+        sys.stderr.write(f"The host cannot start: {error}\n")
         return 2
     if arguments.with_parent:
         threading.Thread(target=_stop_at_end_of_input, args=(stop,), daemon=True).start()

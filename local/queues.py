@@ -66,9 +66,12 @@ def queue_message(body: bytes, **about: object) -> func.QueueMessage:
     return QueueMessage(body=body, **about)  # type: ignore[no-untyped-call] # azure.functions leaves it untyped
 
 
-@dataclass
+@dataclass(eq=False)
 class _Claim:
-    """A message that a worker holds. The lock keeps a renewal from crossing its end."""
+    """A message that a worker holds. The lock keeps a renewal from crossing its end.
+
+    The same message may be held twice, where a renewal failed.
+    """
 
     message: Raw
     receipt: str
@@ -95,7 +98,7 @@ class Listener:
         self._run = run
         self._options = options
         self._hidden = hidden_seconds
-        self._held: dict[str, _Claim] = {}
+        self._held: set[_Claim] = set()
         self._changed = threading.Condition()
         self._stopped = threading.Event()
 
@@ -116,17 +119,19 @@ class Listener:
 
     def _poll(self) -> None:
         pause = BUSY_SECONDS
-        while not self._stopped.is_set():
-            with self._changed:
-                self._changed.wait_for(self._has_room)
+        while self._may_take():
             if self._take():
                 pause = BUSY_SECONDS
             else:
                 self._stopped.wait(pause)
                 pause = min(pause * 2, IDLE_SECONDS)
 
-    def _has_room(self) -> bool:
-        return self._stopped.is_set() or len(self._held) <= self._options.new_batch_threshold
+    def _may_take(self) -> bool:
+        """Wait until there is room for another batch; False once stopped."""
+        with self._changed:
+            room = self._options.new_batch_threshold
+            self._changed.wait_for(lambda: self._stopped.is_set() or len(self._held) <= room)
+        return not self._stopped.is_set()
 
     def _take(self) -> bool:
         """Start a worker for each message of one batch; False where there was none."""
@@ -140,7 +145,7 @@ class Listener:
             return False
         claims = [_Claim(message, str(message.pop_receipt)) for message in messages]
         with self._changed:
-            self._held.update({claim.message.id: claim for claim in claims})
+            self._held.update(claims)
         for claim in claims:
             threading.Thread(target=self._work, args=(claim,), daemon=True).start()
         return bool(claims)
@@ -155,7 +160,7 @@ class Listener:
             logger.warning("Cannot end a message of %s: %s", self._queue.queue_name, type(error).__name__)
         finally:
             with self._changed:
-                del self._held[claim.message.id]
+                self._held.remove(claim)
                 self._changed.notify_all()
 
     def _attempt(self, raw: Raw) -> bool:
@@ -198,7 +203,9 @@ class Listener:
 
     def _renew(self) -> None:
         while not self._stopped.wait(self._hidden / 2) or self._held:
-            for claim in list(self._held.values()):
+            with self._changed:
+                held = tuple(self._held)
+            for claim in held:
                 with claim.lock:
                     if not claim.ended:
                         self._extend(claim)

@@ -1,14 +1,18 @@
 """NCRONTAB schedules and the threads that fire them, in UTC (Learn: "Timer trigger for Azure Functions")."""
 
 import calendar
+import json
 import logging
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.timer import TimerRequest
+from azure.storage.blob import BlobServiceClient
 
 _MONTHS = tuple(name.lower() for name in calendar.month_name[1:])
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
@@ -70,6 +74,11 @@ class Schedule:
             day += timedelta(days=1)
         raise BadSchedule("no day ever meets the schedule")
 
+    def interval(self) -> timedelta:
+        """Between the first two occurrences of this century."""
+        first = self.next_after(datetime(2000, 1, 1, tzinfo=UTC))
+        return self.next_after(first) - first
+
     def _has_day(self, day: datetime) -> bool:
         return day.day in self.days and day.month in self.months and day.isoweekday() % 7 in self.weekdays
 
@@ -108,36 +117,90 @@ def _value(text: str, low: int, high: int, names: tuple[str, ...]) -> int:
     raise BadSchedule(f"'{text}' is not a value here")
 
 
-class Timer:
-    """Runs one function when it is due, and never while it still runs. Occurrences met meanwhile are left out."""
+class Monitor:
+    """When a timer last ran, kept in the blob container where the host keeps it."""
 
-    def __init__(self, schedule: Schedule, run: Callable[[TimerRequest], None], clock: Callable[[], datetime]) -> None:
+    def __init__(self, connection: str, function: str) -> None:
+        self._containers = BlobServiceClient.from_connection_string(connection)
+        self._blob = self._containers.get_blob_client("azure-webjobs-hosts", f"timers/local/{function}/status")
+
+    def load(self) -> datetime | None:
+        """When it last ran, or was first seen."""
+        with suppress(ResourceExistsError):
+            self._containers.create_container("azure-webjobs-hosts")
+        try:
+            status = json.loads(self._blob.download_blob().readall())
+        except ResourceNotFoundError:
+            return None
+        return datetime.fromisoformat(status["Last"])
+
+    def save(self, last: datetime) -> None:
+        self._blob.upload_blob(json.dumps({"Last": last.isoformat()}), overwrite=True)
+
+
+class Timer:
+    """Runs one function when it is due, and never while it still runs. Occurrences met meanwhile are left out.
+
+    With a monitor, an occurrence missed since the last run before `start` means one run at once, past due.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        monitor: Monitor | None,
+        run: Callable[[TimerRequest], object],
+        clock: Callable[[], datetime],
+        *,
+        run_on_startup: bool = False,
+    ) -> None:
         self._schedule = schedule
+        self._monitor = monitor
         self._run = run
         self._clock = clock
+        self._run_on_startup = run_on_startup
         self._running = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        self._thread.start()
+        now = self._clock()
+        last = self._monitor.load() if self._monitor else None
+        if last is None:
+            self._note(now)
+        past_due = last is not None and self._schedule.next_after(last) <= now
+        threading.Thread(target=self._loop, args=(now,), kwargs={"past_due": past_due}, daemon=True).start()
 
     def fire(self, *, past_due: bool = False) -> None:
-        with self._running:
+        """Run it once, after a run that is under way. What it raises is logged where it is raised."""
+        with self._running, suppress(Exception):
             self._run(TimerRequest(past_due=past_due))
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped.set()
 
     def join(self, timeout: float) -> None:
         """Wait for a run that is under way."""
         if self._running.acquire(timeout=timeout):
             self._running.release()
 
-    def _loop(self) -> None:
+    def _loop(self, due: datetime, *, past_due: bool) -> None:
+        if past_due or self._run_on_startup:
+            self._fire_and_note(past_due=past_due)
         while True:
             now = self._clock()
-            due = self._schedule.next_after(now)
-            if self._stop.wait((due - now).total_seconds()):
+            # The wait may end a little early by this clock: the same occurrence must not come twice.
+            due = self._schedule.next_after(max(now, due))
+            if self._stopped.wait((due - now).total_seconds()):
                 return
-            self.fire()
+            self._fire_and_note(past_due=False)
+
+    def _fire_and_note(self, *, past_due: bool) -> None:
+        self.fire(past_due=past_due)
+        self._note(self._clock())
+
+    def _note(self, ran_at: datetime) -> None:
+        if self._monitor is None:
+            return
+        try:
+            self._monitor.save(ran_at)
+        except AzureError as error:
+            logger.warning("Cannot note the run of a timer: %s", type(error).__name__)
