@@ -39,13 +39,13 @@ def prepare(*, azurite: bool) -> Path:
 def install_packages(venv: Path, requirements: Path) -> Path:
     """The Python of `venv`, which is made first where it is missing and holds at least `requirements`."""
     python = venv / "bin/python"
-    if _is_current(venv, requirements):
+    if is_current(venv, requirements):
         return python
     if not (venv / "bin/pip").exists() or not python.exists():
         _require_venv()
         run(f"Making {_name(venv)}, a virtual environment", [sys.executable, "-m", "venv", "--clear", str(venv)])
     _pip(python, requirements)
-    _mark_current(venv, requirements)
+    mark_current(venv, requirements)
     return python
 
 
@@ -59,17 +59,17 @@ def npm(*arguments: str, folder: Path, what: str) -> None:
 
 
 def _install_node(python: Path) -> None:
-    if azurite.node() != azurite.NODE_WHEEL / "bin/node" and _machine_has_node():
+    if azurite.node() != azurite.NODE_WHEEL / "bin/node" and machine_has_node():
         return
     requirements = LOCKS / "node.txt"
     target = azurite.NODE_WHEEL.parent
-    if not _is_current(target, requirements):
+    if not is_current(target, requirements):
         shutil.rmtree(target, ignore_errors=True)
         _pip(python, requirements, "--target", str(target))
-        _mark_current(target, requirements)
+        mark_current(target, requirements)
 
 
-def _machine_has_node() -> bool:
+def machine_has_node() -> bool:
     """Whether Node.js, new enough, and npm are on the PATH (some systems package them apart)."""
     node = shutil.which("node")
     if not node or not shutil.which("npm"):
@@ -81,13 +81,13 @@ def _machine_has_node() -> bool:
 
 def _install_azurite() -> None:
     lock = LOCKS / "package-lock.json"
-    if _is_current(azurite.INSTALLED, lock):
+    if is_current(azurite.INSTALLED, lock):
         return
     azurite.INSTALLED.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(LOCKS / name, azurite.INSTALLED)
     npm("ci", "--ignore-scripts", folder=azurite.INSTALLED, what="Installing Azurite, the storage emulator")
-    _mark_current(azurite.INSTALLED, lock)
+    mark_current(azurite.INSTALLED, lock)
 
 
 def _pip(python: Path, requirements: Path, *options: str) -> None:
@@ -134,12 +134,12 @@ def run(what: str, command: Sequence[str], *, folder: Path = ROOT, environ: Mapp
     print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def _is_current(folder: Path, lock: Path) -> bool:
+def is_current(folder: Path, lock: Path) -> bool:
     stamp = folder / ".lock-hash"
     return stamp.exists() and stamp.read_text() == _digest(lock)
 
 
-def _mark_current(folder: Path, lock: Path) -> None:
+def mark_current(folder: Path, lock: Path) -> None:
     (folder / ".lock-hash").write_text(_digest(lock))
 
 
