@@ -37,6 +37,7 @@ from local.timers import BadSchedule, Monitor, Schedule, Timer
 
 BODY_BYTES = 100 * 1024 * 1024
 URL_BYTES = 8192
+CONNECTIONS = 2000
 GRACE_SECONDS = 5.0
 DEFAULT_PORT = 7071
 VERSION = "4.0-local"
@@ -231,6 +232,8 @@ class Host:
             sockets=[listening],
             threads=threads,
             ident="",
+            connection_limit=CONNECTIONS,
+            asyncore_use_poll=True,
             max_request_body_size=BODY_BYTES,
             clear_untrusted_proxy_headers=False,
         )
