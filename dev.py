@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--graph-endpoint", metavar="URL", help="call Graph there; goes with --entra-endpoint")
     up.add_argument("--ca-bundle", type=absolute, metavar="FILE", help="certificate authorities (PEM) to trust as well")
     up.add_argument("--cloud", choices=["simulated", "real"], default="simulated", help="real: Microsoft's own hosts")
+    up.add_argument("--core-tools", action="store_true", help="leave the host to `func start`: write its settings")
     up.add_argument("--with-parent", action="store_true", help="end when stdin is closed")
     made["lock"].add_argument(
         "--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows"

@@ -20,7 +20,6 @@ from local import azurite
 from local.processes import ROOT, Child, Failed
 
 LOGS = ROOT / ".dev/logs"
-ENDPOINTS = ("ENTRA_ENDPOINT", "GRAPH_ENDPOINT")
 
 Json = dict[str, Any]
 
@@ -39,8 +38,8 @@ class Stack:
     `port` is the function host's (0: any free one). With `data` everything stored stays in that folder, else it ends
     with the stack. `settings` are further app settings, `cloud` further options of the simulated cloud, which holds
     the tenants of local/tenants. While entered: `api`, `key`, `master_key` and `console` of the
-    host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `environ`, what the
-    host was given; `pids` of the parts by name.
+    host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `app_settings`, what points the
+    app at the parts; `pids` of the parts by name.
     """
 
     api: str
@@ -48,7 +47,7 @@ class Stack:
     master_key: str
     control: str | None
     storage: str
-    environ: dict[str, str]
+    app_settings: dict[str, str]
 
     def __init__(
         self,
@@ -59,6 +58,7 @@ class Stack:
         ca_bundle: Path | None = None,
         settings: Mapping[str, str] | None = None,
         cloud: Sequence[str] = (),
+        host: bool = True,
         logs: Path = LOGS,
     ) -> None:
         self._port = port
@@ -67,6 +67,7 @@ class Stack:
         self._ca_bundle = ca_bundle
         self._settings = dict(settings or {})
         self._cloud = cloud
+        self._host = host
         self._logs = logs
         self._running: dict[str, Child[Any]] = {}
 
@@ -83,8 +84,9 @@ class Stack:
             self.storage = azurite.connection_string(self._running["azurite"].wait_ready())
             cloud = self._running["cloud"].wait_ready()
             self.control = None if self._outside else cloud["control"]
-            self.environ = self._host_environ(cloud, scratch / "ca.pem")
-            self.start_host()
+            self.app_settings = self._point_at(cloud, scratch / "ca.pem")
+            if self._host:
+                self.start_host()
             self._parts = parts.pop_all()
         return self
 
@@ -114,7 +116,7 @@ class Stack:
         # The developer's own local.settings.json is for Core Tools; here the environment says everything.
         (self._folder / "settings.json").write_text('{"Values": {}}')
         options += ["--settings", str(self._folder / "settings.json")]
-        self._running["host"] = self._python("host", options, self.environ)
+        self._running["host"] = self._python("host", options, {**os.environ, **self.app_settings})
         ready = self._running["host"].wait_ready()
         self.api, self.key, self.master_key = ready["api"], ready["key"], ready["masterKey"]
         self._port = urlsplit(self.api).port or 0
@@ -146,16 +148,14 @@ class Stack:
         for name in reversed(list(self._running)):
             self._running.pop(name).stop()
 
-    def _host_environ(self, cloud: Json, bundle: Path) -> dict[str, str]:
+    def _point_at(self, cloud: Json, bundle: Path) -> dict[str, str]:
         trusted = [os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where(), cloud["ca"], self._ca_bundle]
         bundle.write_text("\n".join(Path(file).read_text() for file in trusted if file))
-        inherited = {name: value for name, value in os.environ.items() if name not in ENDPOINTS}
         entra = self._outside.entra if self._outside else cloud["entra"]
         graph = self._outside.graph if self._outside else cloud["graph"]
-        outside = {name: url for name, url in zip(ENDPOINTS, (entra, graph), strict=True) if url}
         return {
-            **inherited,
-            **outside,
+            "ENTRA_ENDPOINT": entra or "",
+            "GRAPH_ENDPOINT": graph or "",
             "AzureWebJobsStorage": self.storage,
             "KEY_VAULT_URL": cloud["vault"],
             "IDENTITY_ENDPOINT": cloud["identity"]["endpoint"],

@@ -21,6 +21,7 @@ from local import environment, processes
 from local.processes import ROOT, Child, Failed
 from local.stack import Outside, Stack
 from local.verbs import package
+from local.verbs.up import write_settings
 from sync.settings import Settings
 from tests.cloud import Cloud, TestTenant
 
@@ -293,6 +294,41 @@ def test_the_example_settings_start_the_app_and_name_every_setting_that_it_reads
     instead = {f"AzureWebJobsStorage__{kind}ServiceUri" for kind in ("blob", "queue", "table")}
     assert environ.names - instead <= set(example)
     assert example["FUNCTIONS_WORKER_RUNTIME"] == "python"
+
+
+def test_the_written_settings_are_all_that_a_host_needs(tmp_path: Path) -> None:
+    """The local host stands in for Core Tools, in an environment that has nothing else in it."""
+    file = tmp_path / "local.settings.json"
+    example = json.loads((ROOT / "local.settings.json.example").read_text())["Values"]
+    with Stack(host=False, logs=tmp_path) as stack:
+        write_settings(file, stack.app_settings)
+        command = [sys.executable, "-m", "local.host", "--app", ".", "--port", "0", "--settings", str(file)]
+        host = Child(
+            "The host",
+            [*command, "--with-parent"],
+            environ={"PATH": os.environ["PATH"]},
+            log=tmp_path / "host.log",
+            parse=json.loads,
+        )
+        answers = host.wait_ready()
+        ready = requests.get(f"{answers['api']}/ready", headers={"x-functions-key": answers["key"]}, timeout=SECONDS)
+        host.stop()
+
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert set(json.loads(file.read_text())["Values"]) == {*example, "SSL_CERT_FILE"}
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_settings_of_the_developers_own_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "local.settings.json"
+    file.write_text('{"Values": {"SLICE_SECONDS": "30", "KEY_VAULT_URL": "https://old"}, "Host": {"CORS": "*"}}')
+
+    write_settings(file, {"KEY_VAULT_URL": "https://new"})
+
+    assert json.loads(file.read_text()) == {
+        "Values": {"SLICE_SECONDS": "30", "KEY_VAULT_URL": "https://new"},
+        "Host": {"CORS": "*"},
+    }
 
 
 @pytest.mark.parametrize(

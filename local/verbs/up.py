@@ -5,8 +5,10 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from local.processes import ROOT
 from local.stack import Outside, Stack
 
 LOOK_SECONDS = 0.5
@@ -17,10 +19,19 @@ def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
     ended = threading.Event()
     if options.with_parent:
         threading.Thread(target=await_parent, args=(ended,), daemon=True).start()
+    port = 0 if options.core_tools else free_port(options.port)
+    cloud = outside(options)
     with Stack(
-        port=free_port(options.port), data=options.data, outside=outside(options), ca_bundle=options.ca_bundle
+        port=port, data=options.data, outside=cloud, ca_bundle=options.ca_bundle, host=not options.core_tools
     ) as stack:
-        announce(stack)
+        if options.core_tools:
+            write_settings(ROOT / "local.settings.json", stack.app_settings)
+            print(
+                "local.settings.json is ready. In another terminal: func start\nCtrl-C ends everything.",
+                file=sys.stderr,
+            )
+        else:
+            announce(stack)
         while not ended.wait(LOOK_SECONDS):
             stack.check()
     return 0
@@ -58,6 +69,15 @@ def announce(stack: Stack) -> None:
         f"The key:         {stack.key} (header x-functions-key)\nCtrl-C ends everything.",
         file=sys.stderr,
     )
+
+
+def write_settings(file: Path, app_settings: Mapping[str, str]) -> None:
+    """Point the local.settings.json at `file` at a stack; what else it says stays. New, it begins as the example."""
+    source = file if file.exists() else ROOT / "local.settings.json.example"
+    content = json.loads(source.read_text())
+    content["Values"].update(app_settings)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def free_port(wanted: int) -> int:
