@@ -5,9 +5,10 @@ import logging
 import azure.functions as func
 
 from sync import jobs
-from sync.api import OPERATIONS
+from sync.api import NO_SUCH_ROUTE, OPERATIONS
 from sync.http import respond
 from sync.wiring import app as wired
+from sync.wiring import probe
 
 logging.getLogger("azure").setLevel(logging.WARNING)
 
@@ -21,7 +22,7 @@ def get_health(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route("ready", methods=["GET"])
 def get_ready(req: func.HttpRequest) -> func.HttpResponse:
-    return respond(req, OPERATIONS["get_ready"], wired)
+    return respond(req, OPERATIONS["get_ready"], probe)
 
 
 @app.route("openapi.json", methods=["GET"])
@@ -127,6 +128,11 @@ def get_photo(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("connections/{name}/changes", methods=["GET"])
 def list_changes(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["list_changes"], wired)
+
+
+@app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+def zz_no_such_route(req: func.HttpRequest) -> func.HttpResponse:  # routes are tried in the order of these names
+    return respond(req, NO_SUCH_ROUTE, wired)
 
 
 @app.timer_trigger("clock", "0 */15 * * * *")

@@ -1,5 +1,6 @@
 """Every call of the contract: what it takes, what it answers, and the few lines that do it."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -127,7 +128,7 @@ def list_connections(call: Call) -> Reply:
     found = connections.page(call.app, after, call.query.top)
     today = call.app.clock().date()
     following = found[-1].name if len(found) == call.query.top else None
-    return Reply(200, _list((connections.render(one, today) for one in found), following))
+    return Reply(200, _list((connections.render(one, today) for one in found if not one.deleting), following))
 
 
 def get_connection(call: Call) -> Reply:
@@ -497,3 +498,21 @@ OPERATIONS = {
         ),
     )
 }
+
+
+def no_such_route(call: Call) -> Reply:
+    """For every path and method that is not in the contract: 404, or 405 with Allow."""
+    shapes = [(one.method, re.sub(r"\{\w+\}", "[^/]+", one.path)) for one in OPERATIONS.values()]
+    allowed = sorted(method for method, shape in shapes if re.fullmatch(shape, call.path.get("path", "")))
+    if not allowed or call.method in allowed:
+        raise RequestError("There is nothing here", code="route-not-found", status=404, remedy="See /api/openapi.json.")
+    raise RequestError(
+        "This address does not take that method",
+        code="method-not-allowed",
+        status=405,
+        remedy=f"Use {' or '.join(allowed)}.",
+        headers={"Allow": ", ".join(allowed)},
+    )
+
+
+NO_SUCH_ROUTE = Operation("no_such_route", "*", "{*path}", "Anything else", no_such_route, {})

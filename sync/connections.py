@@ -83,9 +83,8 @@ def load(app: "App", name: str) -> Connection:
 
 
 def page(app: "App", after: str, top: int) -> list[Connection]:
-    """Up to `top` connections whose names come after `after`."""
-    rows = app.tables.connections.page(PARTITION, "", after=after, top=top)
-    return [connection for connection in map(_parse, rows) if not connection.deleting]
+    """Up to `top` connections whose names come after `after`, also those that are being removed."""
+    return [_parse(row) for row in app.tables.connections.page(PARTITION, "", after=after, top=top)]
 
 
 def save(app: "App", connection: Connection) -> Connection:

@@ -19,18 +19,19 @@ from sys import intern
 from typing import Any, Literal, NamedTuple
 
 from storage.tables import Row, Write, decode_key, encode_key
-from sync.errors import CursorExpired, TenantsyncError
+from sync.errors import CursorExpired, Deferred, TenantsyncError
 from sync.feed import Change
 from sync.jobs import Finish, Work
 from sync.models import UsersSettings
 from sync.plan import Absent, Decision, Present, Stored, decide, digest
-from sync.runs import STATE, LogLine
+from sync.runs import STATE, LogLine, active_run
 
 log = logging.getLogger(__name__)
 
 USER = "user|"
 PURGE = "purge|"
 RETENTION = timedelta(days=30)
+PAUSE = timedelta(seconds=3)
 PAGE = 999  # the most that /users gives at once (Learn: List users)
 WRITES = 96  # a transaction of 100, less run, log, feed and head rows
 READERS = 8
@@ -55,27 +56,30 @@ FIELDS = (
 )
 # All that a photo sync without a users sync needs of a person.
 PHOTO_FIELDS = ("userPrincipalName", "displayName", "mail", "userType", "accountEnabled")
+_QUIET = ("skipped", "failed")  # outcomes that leave no row behind: a listing that is read again counts them anew
 _BOOLEANS = frozenset({"accountEnabled"})
 _LISTS = frozenset({"businessPhones"})
-_COLUMNS = ("digest", "state", "mark", "wrote", "seen", "invited")
+_COLUMNS = ("digest", "state", "mark", "seen", "invited")
 
 
 class Known(NamedTuple):
-    """A stored user, small enough to hold 100,000 of them; `fields` only where single rows were read."""
+    """A stored user, small enough to hold 100,000 of them.
 
-    state: str
+    `mark` names the run and page that last wrote it, `seen` the full listing that last showed it; `fields` are there
+    only where single rows were read.
+    """
+
+    state: Literal["active", "deleted", "purged"]
     digest: str
     mark: str
-    wrote: str
     seen: str
     invited: bool
     fields: Mapping[str, Any] | None
 
     @classmethod
     def of(cls, row: Row) -> "Known":
-        texts = (intern(row[name]) for name in ("state", "mark", "wrote", "seen"))
-        state, mark, wrote, seen = texts
-        return cls(state, row["digest"], mark, wrote, seen, row["invited"], row.get("j_user"))
+        state: Any = intern(row["state"])
+        return cls(state, row["digest"], intern(row["mark"]), intern(row["seen"]), row["invited"], row.get("j_user"))
 
 
 @dataclass
@@ -135,26 +139,34 @@ def read_directory(work: Work, reading: Reading, checkpoint: dict[str, Any], nes
         try:
             at = _STAGES[at["stage"]](work, reading, at, nest)
         except CursorExpired as error:
-            at = _restart(work, reading, at, error, nest)
+            at = _restart(work, at, error, nest)
     return True
 
 
-def _restart(work: Work, reading: Reading, at: dict[str, Any], error: CursorExpired, nest: Nest) -> dict[str, Any]:
-    """An expired delta link means a full listing, an expired page link the listing anew; not for ever.
+def _restart(work: Work, at: dict[str, Any], error: CursorExpired, nest: Nest) -> dict[str, Any]:
+    """Where to go on after a link has expired; not for ever.
 
-    What this run has written so far counts again when the listing meets it, so the counts begin at nothing.
+    A page link from an answer to a retried request may not work (Learn: Paging Microsoft Graph data in your app):
+    the listing goes on from the last link that did not come that way. Any other expiry means a full listing.
     """
     restarts = at.get("restarts", 0) + 1
     if restarts > MAX_RESTARTS:
         raise error
-    log.info("directory listing starts again run=%s code=%s", work.run.id, error.graph_code)
-    again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
-    counts = {} if reading.counted else work.run.counts
-    work.claim.commit(work.now(), checkpoint=nest(again), counts=counts)
+    log.info("directory listing steps back run=%s code=%s", work.run.id, error.graph_code)
+    safe = at.get("safe")
+    if at["stage"] == "list" and safe and safe["link"] != at["link"]:
+        again = {**at, "link": safe["link"], "read": safe["read"]}
+        quiet = safe["quiet"]
+    else:
+        again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
+        quiet = dict.fromkeys(_QUIET, 0)
+    work.claim.commit(work.now(), checkpoint=nest(again), counts={**work.run.counts, **quiet})
     return again
 
 
 def _begin(work: Work, reading: Reading, at: dict[str, Any], _nest: Nest) -> dict[str, Any]:
+    if reading.counted:
+        _let_photos_finish(work)
     cursor = work.state("users").get("j_cursor")
     page = at.get("page", 0)
     if cursor and work.run.mode == "delta" and cursor["scope"] == reading.scope and not at.get("full"):
@@ -173,6 +185,13 @@ def _begin(work: Work, reading: Reading, at: dict[str, Any], _nest: Nest) -> dic
     }
 
 
+def _let_photos_finish(work: Work) -> None:
+    """A photo run that reads people by itself began when the users sync was off: two readers would tell all twice."""
+    found = active_run(work.app.tables.data, work.connection, "photos")
+    if found and found[0].held_by_other(work.now()) and "after" not in found[0].checkpoint:
+        raise Deferred("A photo sync is reading the directory", until=work.now() + PAUSE, throttled=True)
+
+
 def _no_delta_link() -> TenantsyncError:
     return TenantsyncError("Graph gave no delta link", code="graph-no-delta-link", remedy="Start the sync again.")
 
@@ -180,6 +199,7 @@ def _no_delta_link() -> TenantsyncError:
 def _list(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[str, Any]:
     """One page of the full listing."""
     params = {"$select": ",".join(("id", *reading.fields)), "$top": str(PAGE)}
+    retried = work.graph.usage.retried
     page = work.graph.page(at["link"]) if at["link"] else work.graph.page("/users", params=params)
     if reading.index is None:
         rows = work.app.tables.data.scan(work.connection, USER, columns=_COLUMNS)
@@ -188,7 +208,11 @@ def _list(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[
     following = {**at, "page": number, "link": page.next_link, "read": at["read"] + len(page.items)}
     if page.next_link is None:
         following["stage"] = "missing"
-    _apply(work, reading, items=page.items, stored=reading.index, page=number, checkpoint=nest(following), full=True)
+    batch = _apply(work, reading, items=page.items, stored=reading.index, page=number, full=True)
+    if work.graph.usage.retried == retried:
+        quiet = {name: work.run.counts.get(name, 0) + batch.waiting(name) for name in _QUIET}
+        following["safe"] = {"link": page.next_link, "read": following["read"], "quiet": quiet}
+    batch.flush(nest(following))
     return following
 
 
@@ -207,6 +231,9 @@ def _missing(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> di
             )
         writes = _tombstone(row["key"], f"{work.run.id}|{at['page']}", now)
         batch.add(decode_key(row["key"][len(USER) :]), writes, Decision("deleted", "deleted", "left"))
+        if work.time_is_up():
+            batch.flush(nest(at))
+            return at
     cursor = {"link": at["delta"], "scope": reading.scope}
     following = {"stage": "purge", "page": at["page"] + 1}
     batch.flush(nest(following), [Write("merge", STATE + "users", {"j_cursor": cursor})])
@@ -220,36 +247,29 @@ def _delta(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict
         raise _no_delta_link()
     number = at["page"] + 1
     stored = _load(work, {USER + encode_key(str(item.get("id"))) for item in page.items})
+    batch = _apply(work, reading, items=page.items, stored=stored, page=number, full=False)
     if page.next_link:
         following = {**at, "page": number, "link": page.next_link}
-        _apply(work, reading, items=page.items, stored=stored, page=number, checkpoint=nest(following), full=False)
+        batch.flush(nest(following))
         return following
-    cursor = {"link": page.delta_link, "scope": reading.scope}
     following = {"stage": "purge", "page": number}
-    extra = [Write("merge", STATE + "users", {"j_cursor": cursor})]
-    _apply(
-        work,
-        reading,
-        items=page.items,
-        stored=stored,
-        page=number,
-        checkpoint=nest(following),
-        full=False,
-        extra=extra,
-    )
+    cursor = {"link": page.delta_link, "scope": reading.scope}
+    batch.flush(nest(following), [Write("merge", STATE + "users", {"j_cursor": cursor})])
     return following
 
 
-def _purge(work: Work, _reading: Reading, _at: dict[str, Any], _nest: Nest) -> dict[str, Any]:
+def _purge(work: Work, _reading: Reading, at: dict[str, Any], _nest: Nest) -> dict[str, Any]:
     """Empty the tombstones whose 30 days are over; the index of tombstones makes an idle purge one read."""
     until = PURGE + (work.now() - RETENTION).isoformat(timespec="microseconds")
     data = work.app.tables.data
     for due in data.scan(work.connection, PURGE, until=until):
+        if work.time_is_up():
+            return at
         row = data.get(work.connection, due["row"])
         writes = [Write("delete", due["key"])]
         if row is not None and row["state"] == "deleted" and row["deleted_at"] == due["deleted_at"]:
             work.app.blobs.delete_all(photo_prefix(work.connection, due["row"]))
-            kept = {"state": "purged", "digest": "", "mark": "", "wrote": "deleted", "seen": "", "invited": True}
+            kept = {"state": "purged", "digest": "", "mark": "", "seen": "", "invited": True}
             writes.append(
                 Write("replace", due["row"], kept, row["etag"])
                 if row["invited"]
@@ -294,11 +314,9 @@ def _apply(
     items: Sequence[Mapping[str, Any]],
     stored: dict[str, Known],
     page: int,
-    checkpoint: dict[str, Any],
     full: bool,
-    extra: Sequence[Write] = (),
-) -> None:
-    """Decide about every item of a page and write what follows from it, with `checkpoint` in the last transaction."""
+) -> "_Batch":
+    """Decide about every item of a page; what is not written yet waits in the batch, to be flushed with a checkpoint."""
     batch = _Batch(work, reading, page)
     now = work.now()
     mark = f"{work.run.id}|{page}"
@@ -311,21 +329,21 @@ def _apply(
         except _BadItem as bad:
             batch.note(item_id, Decision("failed", None, str(bad)))
             continue
-        decision = decide(source, _stored(known), repeated=_repeated(known, work.run.id, mark, full=full))
+        decision = decide(source, known and Stored(known.state, known.digest))
+        if decision.change is None and known and _counted(known, mark, full=full):
+            continue
         writes, after = _writes(key, source, decision, known, mark=mark, now=now, reading=reading, full=full)
         batch.add(
             item_id, writes, decision, invite=after is not None and after.invited and not (known and known.invited)
         )
         if after is not None:
             stored[key] = after
-    batch.flush(checkpoint, extra)
+    return batch
 
 
-def _repeated(known: Known | None, run: str, mark: str, *, full: bool) -> bool:
-    """Whether this run's own earlier try wrote the row: in a full listing on any page, in delta on this very page."""
-    if known is None:
-        return False
-    return known.mark.startswith(run + "|") if full else known.mark == mark
+def _counted(known: Known, mark: str, *, full: bool) -> bool:
+    """Whether this run has written, and so counted, the row before: in this listing, or in a first try at this page."""
+    return known.seen == mark.partition("|")[0] if full else known.mark == mark
 
 
 def _source(item: Mapping[str, Any], reading: Reading, known: Known | None) -> Present | Absent:
@@ -354,10 +372,6 @@ def _value(name: str, value: Any) -> Any:
     return value
 
 
-def _stored(known: Known | None) -> Stored | None:
-    return None if known is None else Stored(known.state, known.digest, known.wrote)  # type: ignore[arg-type] # as written below
-
-
 def _writes(
     key: str,
     source: Present | Absent,
@@ -374,7 +388,7 @@ def _writes(
     if isinstance(source, Absent):
         if decision.change is None or known is None:
             return [], None
-        gone = known._replace(state="deleted", mark=mark, wrote=decision.outcome, fields=None)
+        gone = known._replace(state="deleted", mark=mark, fields=None)
         return _tombstone(key, mark, now), gone
     if decision.change is None:
         if not full or known is None or known.seen == run:
@@ -382,14 +396,14 @@ def _writes(
         return [Write("merge", key, {"seen": run})], known._replace(seen=run)
     invited = bool(known and known.invited) or (reading.invite and decision.change == "created")
     seen = run if full else known.seen if known else ""
-    after = Known("active", digest(source.fields), mark, decision.outcome, seen, invited, None)
+    after = Known("active", digest(source.fields), mark, seen, invited, None)
     columns = {name: value for name, value in after._asdict().items() if name != "fields"}
     return [Write("merge", key, {**columns, "j_user": source.fields, "deleted_at": ""})], after
 
 
 def _tombstone(key: str, mark: str, now: datetime) -> list[Write]:
     at = now.isoformat(timespec="microseconds")
-    gone = {"state": "deleted", "deleted_at": at, "mark": mark, "wrote": "deleted"}
+    gone = {"state": "deleted", "deleted_at": at, "mark": mark}
     return [Write("merge", key, gone), Write("replace", f"{PURGE}{at}|{key}", {"row": key, "deleted_at": at})]
 
 
@@ -401,12 +415,18 @@ _REMEDIES = {
 
 
 class _Batch:
-    """Collects what a page leads to and commits it in transactions of at most 96 rows."""
+    """Collects what a page leads to and commits it in transactions of at most 96 rows.
+
+    Items that leave no row behind are counted and logged with the checkpoint, in the last transaction: repeating the
+    page after a crash cannot count them twice.
+    """
 
     def __init__(self, work: Work, reading: Reading, page: int) -> None:
         self._work = work
         self._reading = reading
         self._page = page
+        self._quiet: Counter[str] = Counter()
+        self._quiet_log: list[LogLine] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -424,22 +444,33 @@ class _Batch:
             self._changes.append(Change("user", item_id, decision.change))
         if invite:
             self._changes.append(Change("user", item_id, "invited"))
-        self.note(item_id, decision)
+        self._count(item_id, decision, quiet=not writes)
 
     def note(self, item_id: str, decision: Decision) -> None:
+        """Take in an item that leads to no write."""
+        self._count(item_id, decision, quiet=True)
+
+    def waiting(self, outcome: str) -> int:
+        """How many items with this outcome the next flush counts."""
+        return self._quiet[outcome] + self._outcomes[outcome]
+
+    def _count(self, item_id: str, decision: Decision, *, quiet: bool) -> None:
         """Count an item, and log it where it was not plain success."""
         if not self._reading.counted:
             return
-        self._outcomes[decision.outcome] += 1
+        (self._quiet if quiet else self._outcomes)[decision.outcome] += 1
         if decision.reason:
             level: Literal["info", "warning"] = "warning" if decision.outcome == "failed" else "info"
             remedy = _REMEDIES.get(decision.reason, "Look at this user in the Entra admin centre.")
-            self._log.append(LogLine(level, "user", item_id, decision.outcome, decision.reason, remedy))
+            line = LogLine(level, "user", item_id, decision.outcome, decision.reason, remedy)
+            (self._quiet_log if quiet else self._log).append(line)
 
     def flush(self, checkpoint: dict[str, Any], extra: Sequence[Write] = ()) -> None:
         """Commit the rest, and with it `checkpoint` and `extra`."""
         if len(self._writes) + len(extra) > WRITES:
             self._commit()
+        self._outcomes += self._quiet
+        self._log += self._quiet_log
         self._commit(extra, checkpoint=checkpoint)
 
     def _commit(self, extra: Sequence[Write] = (), **fields: Any) -> None:

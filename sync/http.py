@@ -20,7 +20,7 @@ import azure.functions as func
 from azure.core.exceptions import AzureError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from storage.tables import Conflict, Row, Write
+from storage.tables import Conflict, Row, Write, encode_key
 from sync.connections import IDEMPOTENCY
 from sync.errors import Deferred, RequestError, TenantsyncError
 from sync.models import Model
@@ -59,12 +59,18 @@ class Reply:
 class Call:
     """A checked request. `path`, `query` and `body` have been validated by the operation's models."""
 
-    app: "App"
+    method: str
     path: Mapping[str, str]
     query: Any
     body: Any
     if_match: str | None
     if_none_match: str | None
+    make_app: Callable[[], "App"]
+
+    @property
+    def app(self) -> "App":
+        """The app, built on first use: a call that needs no store touches none."""
+        return self.make_app()
 
     def match(self, etag: str) -> None:
         """Raises RequestError `etag-mismatch` where If-Match was sent and names another version."""
@@ -157,12 +163,13 @@ def _serve(request: func.HttpRequest, operation: Operation, app: Callable[[], "A
     query = None if operation.query is None else _query(operation.query, request.params)
     body = None if operation.body is None else _body(operation, raw, request.route_params)
     call = Call(
-        app(),
+        request.method,
         dict(request.route_params),
         query,
         body,
         request.headers.get("If-Match"),
         request.headers.get("If-None-Match"),
+        app,
     )
     key = request.headers.get("Idempotency-Key") if operation.method == "POST" else None
     return operation.handler(call) if not key else _once(call, operation, key, raw)
@@ -294,7 +301,7 @@ def _problem(error: TenantsyncError, request: func.HttpRequest) -> Reply:
 
 def _once(call: Call, operation: Operation, key: str, raw: bytes) -> Reply:
     """Do the call unless its key has been used in the last 24 hours; then give the first answer again."""
-    partition = call.path.get("name") or call.body.name
+    partition = encode_key(call.path.get("name") or call.body.name)
     address = json.dumps([operation.id, sorted(call.path.items()), key])
     row_key = IDEMPOTENCY + hashlib.sha256(address.encode()).hexdigest()[:40]
     content = hashlib.sha256(raw).hexdigest()

@@ -7,7 +7,7 @@ new one, and a watch row in the due index makes the timers look.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,6 @@ class Finish:
     """A sync's code has nothing left to do. `state` is merged into the sync's state row (such as its cursor)."""
 
     state: Mapping[str, Any]
-    then: Callable[[], None] | None = None
 
 
 @dataclass
@@ -306,8 +305,6 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         else:
             status = "partial" if claim.run.counts.get("failed") else "succeeded"
             _end(app, claim, status, state=finish.state)
-            if finish.then:
-                finish.then()
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
@@ -326,7 +323,7 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
 
 def _cost(before: Run, job: Work, meter: Meter) -> Mapping[str, Any]:
     """What the run has cost up to now: before this slice, and in it. The write that stores it counts itself."""
-    used = job.graph.usage.counts() if "graph" in job.__dict__ else {}
+    used = asdict(job.graph.usage) if "graph" in job.__dict__ else {}
     names = ("requests", "batched", "throttled", "retried")
     graph = {name: before.graph.get(name, 0) + used.get(name, 0) for name in names}
     return {"graph": graph, "transactions": before.transactions + meter.transactions + 1}
@@ -357,10 +354,9 @@ def _end(
     """Finish the run that `claim` holds, in one transaction with the sync's state."""
     run = claim.run
     now = app.clock()
-    writes = [
-        Write("delete", ACTIVE + run.sync),
-        Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}),
-    ]
+    writes = [Write("delete", ACTIVE + run.sync)]
+    if run.sync in MODELS:
+        writes.append(Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}))
     try:
         claim.commit(
             now, writes, status=status, finished_at=now, owner="", lease_until=None, error=error and problem(error)

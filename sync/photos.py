@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from storage.tables import PAGE_LIMIT, Row, Write, decode_key
-from sync.directory import USER, WRITES, people_for_photos, photo_prefix, read_directory
-from sync.errors import Forbidden
+from sync.directory import PAUSE, USER, WRITES, people_for_photos, photo_prefix, read_directory
+from sync.errors import Deferred, Forbidden, TenantsyncError
 from sync.feed import Change, ChangeKind
 from sync.graph.client import BatchAnswer, BatchRequest
 from sync.images import BadImage, inspect, without_exif
-from sync.jobs import Finish, Work, load_settings
+from sync.jobs import Finish, Work, load_settings, start
 from sync.models import PhotosSettings, UsersSettings
-from sync.runs import LogLine, Outcome
+from sync.runs import LogLine, Outcome, load_run
 
 _T = TypeVar("_T")
 BATCH = 20  # requests (Learn: Combine multiple HTTP requests using JSON batching)
@@ -66,6 +66,9 @@ def run_photos(work: Work) -> Finish | None:
     settings = work.settings
     assert isinstance(settings, PhotosSettings)
     complete = work.state().get("complete") == settings.size and work.run.mode == "delta"
+    if work.run.total is None:
+        people = work.app.tables.data.scan(work.connection, USER, columns=(), where="state eq 'active'")
+        work.claim.commit(work.now(), total=sum(1 for _ in people), unit="people")
     walk = _Walk(work, settings.size, metadata_first=complete)
     if not walk.go(at.get("after", ""), at.get("pending", [])):
         return None
@@ -73,13 +76,29 @@ def run_photos(work: Work) -> Finish | None:
 
 
 def _people(work: Work, checkpoint: Mapping[str, Any]) -> bool:
-    """Where the users sync is off, bring the list of people up to date first."""
+    """Have a list of people: that of the users sync where it is on, else one read here with few fields."""
     settings, _ = load_settings(work.app, work.connection, "users")
     assert isinstance(settings, UsersSettings)
-    if settings.enabled and work.state("users").get("j_cursor"):
+    state = work.state("users")
+    if settings.enabled:
+        if not state.get("j_cursor"):
+            _wait_for_users(work, state.get("last_run"))
         return True
-    reading = people_for_photos(settings, work.state("users").get("j_cursor"))
+    reading = people_for_photos(settings, state.get("j_cursor"))
     return read_directory(work, reading, dict(checkpoint), lambda inner: {"people": inner})
+
+
+def _wait_for_users(work: Work, last_run: str | None) -> NoReturn:
+    """The users sync has never finished: have it run first, unless it has just failed."""
+    last = load_run(work.app.tables.data, work.connection, last_run) if last_run else None
+    if last and last[0].finished_at and last[0].finished_at > work.run.queued_at:
+        raise TenantsyncError(
+            "The users sync, whose list of people is needed, did not succeed",
+            code="users-sync-needed",
+            remedy="See the error of the last users run; then start the photo sync again.",
+        )
+    start(work.app, work.connection, "users", trigger=work.run.trigger)
+    raise Deferred("Waiting for the first users sync", until=work.now() + PAUSE, throttled=True)
 
 
 class _Walk:
@@ -105,12 +124,12 @@ class _Walk:
                     if self._work.time_is_up():
                         self._commit(held, after, waiting)
                         return False
-                    results = self._ask(pool, group, metadata=self._metadata_first)
-                    waiting += [result.person for result in results if result.fetch]
-                    full = len(waiting) - len(waiting) % BATCH
-                    results += self._ask(pool, waiting[:full], metadata=False)
-                    waiting = waiting[full:]
-                    held += [result for result in results if not result.fetch]
+                    try:
+                        results, waiting = self._deal(pool, group, waiting)
+                    except Deferred:
+                        self._commit(held, after, waiting)
+                        raise
+                    held += results
                     after = group[-1].key
                     if len(held) >= COMMIT_RESULTS or sum(bool(result.columns) for result in held) >= COMMIT_WRITES:
                         self._commit(held, after, waiting)
@@ -120,6 +139,16 @@ class _Walk:
             held += self._ask(pool, waiting, metadata=False)
             self._commit(held, after, [])
         return True
+
+    def _deal(
+        self, pool: ThreadPoolExecutor, group: Sequence[Person], waiting: Sequence[Person]
+    ) -> tuple[list[Result], list[Person]]:
+        """The results for `group`, and for those in `waiting` that fill whole batches; and who still waits for bytes."""
+        asked = self._ask(pool, group, metadata=self._metadata_first)
+        fetch = [*waiting, *(result.person for result in asked if result.fetch)]
+        full = len(fetch) - len(fetch) % BATCH
+        results = [result for result in asked if not result.fetch]
+        return [*results, *self._ask(pool, fetch[:full], metadata=False)], fetch[full:]
 
     def _next(self, after: str) -> list[Person]:
         rows = self._work.app.tables.data.page(

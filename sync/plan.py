@@ -14,14 +14,13 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """What the portal holds of an item, and as what its last write counted.
+    """What the portal holds of an item.
 
     `purged` is a row that has been emptied for good and only remembers that its invitation went out.
     """
 
     state: Literal["active", "deleted", "purged"]
     digest: str
-    wrote: Outcome = "unchanged"
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,8 @@ def digest(fields: Fields) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def decide(source: Present | Absent, stored: Stored | None, *, repeated: bool) -> Decision:
-    """Compare one item.
-
-    `repeated` says that this very work was done before and wrote the item, by a worker that did not live to record
-    it: nothing is left to write then, and the item counts as it did.
-    """
-    fresh = _compare(source, stored)
-    if repeated and fresh.change is None and stored is not None:
-        return Decision(stored.wrote, None, fresh.reason)
-    return fresh
-
-
-def _compare(source: Present | Absent, stored: Stored | None) -> Decision:
+def decide(source: Present | Absent, stored: Stored | None) -> Decision:
+    """Compare what the source says of one item with what is stored of it."""
     held = stored is not None and stored.state == "active"
     if isinstance(source, Absent):
         # Gone and still held: a tombstone. Gone and not held: nothing to take back.

@@ -27,7 +27,7 @@ from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
 from sync import connections, directory, photos
 from sync.connections import REMOVAL, Connection
-from sync.errors import Deferred, SignInError, TenantsyncError
+from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.graph.budget import Budget, BudgetState
 from sync.graph.client import GraphClient
 from sync.graph.signin import Certificate, ClientSecret, Credential, Federated, SignIn
@@ -193,9 +193,15 @@ class App:
 
     def mark_sign_in_failed(self, name: str, error: SignInError) -> None:
         """Show on the connection that Entra refuses its credential."""
-        connection = connections.load(self, name)
-        with suppress(Conflict):
+        with suppress(Conflict, RequestError):  # changed or removed meanwhile: whoever did that knows better
+            connection = connections.load(self, name)
             connections.save(self, replace(connection, status="expired" if error.expired else "failed"))
+
+    def create(self) -> None:
+        """Make the tables, the queues and the container that are missing."""
+        self.tables.create()
+        self.blobs.create()
+        self.queues.create()
 
     def ready(self) -> Mapping[str, str]:
         """`ok` or `failed` for each store."""
@@ -269,14 +275,14 @@ def _assertion(client: str | None) -> str:
 
 
 def build(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> App:
-    """The app for these settings, with its tables, queues and container made where they are missing."""
+    """The app for these settings; nothing is asked of any store yet."""
     storage = _Storage(settings)
     at_home = urlsplit(settings.key_vault_url).hostname in (
         "localhost",
         "127.0.0.1",
     )  # the simulated vault's name is no suffix
     vault = SecretClient(settings.key_vault_url, storage.identity, verify_challenge_resource=not at_home)
-    app = App(
+    return App(
         settings=settings,
         tables=Tables(storage.tables()),
         blobs=Blobs(storage.blobs(), "photos"),
@@ -285,13 +291,17 @@ def build(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> App
         identity=_assertion,
         clock=clock,
     )
-    app.tables.create()
-    app.blobs.create()
-    app.queues.create()
-    return app
+
+
+@cache
+def probe() -> App:
+    """The app of this process as it is, to see whether its stores answer."""
+    return build(Settings.read(os.environ))
 
 
 @cache
 def app() -> App:
-    """The app of this process."""
-    return build(Settings.read(os.environ))
+    """The app of this process, with its tables, queues and container made where they were missing."""
+    made = probe()
+    made.create()
+    return made

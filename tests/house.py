@@ -174,7 +174,9 @@ def build_house(cloud: Cloud, empty_storage: str, monkeypatch: pytest.MonkeyPatc
             "photo_batches": 4,
             "photo_bytes": 4 * 1024 * 1024,
         }
-        return House(build(Settings(**{**values, **changes}), clock=clock), clock, cloud)
+        app = build(Settings(**{**values, **changes}), clock=clock)
+        app.create()
+        return House(app, clock, cloud)
 
     return make
 

@@ -137,13 +137,11 @@ def _refused(error: Mapping[str, Any]) -> SignInError:
 
 
 def _msal_credential(credential: Credential) -> object:
-    match credential:
-        case ClientSecret(value):
-            return value
-        case Certificate(pem):
-            return _key_pair(pem)
-        case Federated(assertion):
-            return {"client_assertion": assertion}
+    if isinstance(credential, ClientSecret):
+        return credential.value
+    if isinstance(credential, Certificate):
+        return _key_pair(credential.pem)
+    return {"client_assertion": credential.assertion}
 
 
 def _key_pair(pem: bytes) -> dict[str, str]:
@@ -199,9 +197,6 @@ class _Entra:
 
     def post(self, url: str, **options: Any) -> requests.Response:
         return self._send("POST", url, options)
-
-    def close(self) -> None:
-        self._session.close()
 
     def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
         attempt = 0
