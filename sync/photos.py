@@ -3,6 +3,10 @@
 Users are walked in the order of their rows. Where a first pass has not been completed at the wished size, each
 batch of 20 asks for bytes; afterwards each asks for metadata, and only changed photos are fetched, 20 at a time.
 Graph's delta does not tell of photos (Learn: Use delta query to track changes), so the walk is the safe way.
+
+Graph has no rendition larger than the upload (Learn: Get profilePhoto), so a 404 at the wished size may hide a
+smaller photo, which is then taken whole: found through the metadata of `/photo`, which costs a first pass a few
+questions more and later passes none.
 """
 
 import base64
@@ -29,6 +33,7 @@ _T = TypeVar("_T")
 BATCH = 20  # requests (Learn: Combine multiple HTTP requests using JSON batching)
 COMMIT_WRITES = 60  # rows of a transaction, with room for one more round of batches
 COMMIT_RESULTS = 400
+GUESSES = 100  # people without a photo at the wished size that a first pass asks about once more: 10 batches at most
 NO_USER = frozenset({"ErrorInvalidUser", "Request_ResourceNotFound"})
 PLACEHOLDER = "1x1"  # the id under which a missing photo's metadata may come
 
@@ -47,6 +52,23 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """One question about one person's photo: its metadata or its bytes, at the wished size or `whole`.
+
+    `etag` is what the metadata said, "" where the bytes are asked for without it.
+    """
+
+    person: Person
+    kind: Literal["metadata", "bytes"]
+    whole: bool = False
+    etag: str = ""
+
+    def url(self, size: str) -> str:
+        rendition = "photo" if self.whole else f"photos/{size}"
+        return f"/users/{self.person.id}/{rendition}" + ("/$value" if self.kind == "bytes" else "")
+
+
+@dataclass(frozen=True)
 class Result:
     """What became of one person's photo, and what to store for it (None: nothing)."""
 
@@ -55,7 +77,6 @@ class Result:
     change: ChangeKind | None = None
     columns: Mapping[str, Any] | None = None
     reason: str = ""
-    fetch: bool = False
 
 
 def run_photos(work: Work) -> Finish | None:
@@ -69,7 +90,7 @@ def run_photos(work: Work) -> Finish | None:
     if work.run.total is None:
         people = work.app.tables.data.scan(work.connection, USER, columns=(), where="state eq 'active'")
         work.claim.commit(work.now(), total=sum(1 for _ in people), unit="people")
-    walk = _Walk(work, settings.size, metadata_first=complete)
+    walk = _Walk(work, settings.size, first_pass=not complete, guesses=at.get("guesses", GUESSES))
     if not walk.go(at.get("after", ""), at.get("pending", [])):
         return None
     return Finish({"complete": settings.size})
@@ -104,18 +125,19 @@ def _wait_for_users(work: Work, last_run: str | None) -> NoReturn:
 class _Walk:
     """The walk over all users, in slices; it commits what it did together with how far it came."""
 
-    def __init__(self, work: Work, size: str, *, metadata_first: bool) -> None:
+    def __init__(self, work: Work, size: str, *, first_pass: bool, guesses: int) -> None:
         self._work = work
         self._size = size
-        self._metadata_first = metadata_first
+        self._first_pass = first_pass
+        self._guesses = guesses
         self._graph = work.graph
         self._batches = work.app.settings.photo_batches
         self._commits = 0
         self._allowed = False
 
-    def go(self, after: str, pending: Sequence[str]) -> bool:
-        """Walk on behind the row `after`; `pending` are keys whose new bytes are still to be fetched."""
-        waiting = [self._person(key) for key in pending]
+    def go(self, after: str, pending: Sequence[Sequence[Any]]) -> bool:
+        """Walk on behind the row `after`; `pending` are the questions that the last slice left open."""
+        waiting = [Ask(self._person(key), *rest) for key, *rest in pending]
         held: list[Result] = []
         with ThreadPoolExecutor(self._batches) as pool:
             while True:
@@ -136,19 +158,26 @@ class _Walk:
                         held = []
                 if len(people) < PAGE_LIMIT:
                     break
-            held += self._ask(pool, waiting, metadata=False)
+            while waiting:
+                results, waiting = _sorted_out(self._ask(pool, waiting))
+                held += results
             self._commit(held, after, [])
         return True
 
     def _deal(
-        self, pool: ThreadPoolExecutor, group: Sequence[Person], waiting: Sequence[Person]
-    ) -> tuple[list[Result], list[Person]]:
-        """The results for `group`, and for those in `waiting` that fill whole batches; and who still waits for bytes."""
-        asked = self._ask(pool, group, metadata=self._metadata_first)
-        fetch = [*waiting, *(result.person for result in asked if result.fetch)]
-        full = len(fetch) - len(fetch) % BATCH
-        results = [result for result in asked if not result.fetch]
-        return [*results, *self._ask(pool, fetch[:full], metadata=False)], fetch[full:]
+        self, pool: ThreadPoolExecutor, group: Sequence[Person], waiting: Sequence[Ask]
+    ) -> tuple[list[Result], list[Ask]]:
+        """The results for `group` and for those waiting questions that fill whole batches; and what waits then."""
+        results, more = _sorted_out(self._ask(pool, [self._first(person) for person in group]))
+        asks = [*waiting, *more]
+        full = len(asks) - len(asks) % BATCH
+        others, more = _sorted_out(self._ask(pool, asks[:full]))
+        return [*results, *others], [*asks[full:], *more]
+
+    def _first(self, person: Person) -> Ask:
+        if self._first_pass:
+            return Ask(person, "bytes")
+        return Ask(person, "metadata", whole=person.photo is None or person.photo.get("whole", False))
 
     def _next(self, after: str) -> list[Person]:
         rows = self._work.app.tables.data.page(
@@ -160,19 +189,15 @@ class _Walk:
         row = self._work.app.tables.data.get(self._work.connection, key)
         return _person(row or {"key": key})
 
-    def _ask(self, pool: ThreadPoolExecutor, people: Sequence[Person], *, metadata: bool) -> list[Result]:
-        """The results for `people`, in batches of 20, several at once."""
-        groups = list(_chunks(people, BATCH))
+    def _ask(self, pool: ThreadPoolExecutor, asks: Sequence[Ask]) -> list[Result | Ask]:
+        """A result or a further question for each of `asks`, in batches of 20, several at once."""
+        groups = list(_chunks(asks, BATCH))
         contexts = [copy_context() for _ in groups]
-        answers = pool.map(lambda group, context: context.run(self._batch, group, metadata=metadata), groups, contexts)
+        answers = pool.map(lambda group, context: context.run(self._batch, group), groups, contexts)
         return [result for part in answers for result in part]
 
-    def _batch(self, people: Sequence[Person], *, metadata: bool) -> list[Result]:
-        suffix = "" if metadata else "/$value"
-        requests = [
-            BatchRequest(str(number), "GET", f"/users/{person.id}/photos/{self._size}{suffix}")
-            for number, person in enumerate(people)
-        ]
+    def _batch(self, asks: Sequence[Ask]) -> list[Result | Ask]:
+        requests = [BatchRequest(str(number), "GET", ask.url(self._size)) for number, ask in enumerate(asks)]
         answers = self._graph.batch(requests)
         self._allowed = self._allowed or any(answer.status != 403 for answer in answers.values())
         if not self._allowed:
@@ -183,26 +208,47 @@ class _Walk:
                 code="photos-forbidden",
                 remedy="Grant the app User.Read.All (or ProfilePhoto.Read.All) and admin consent, then check the connection.",
             )
-        judge = self._judge_metadata if metadata else self._judge_bytes
-        return [judge(person, answers[str(number)]) for number, person in enumerate(people)]
+        return [self._judge(ask, answers[str(number)]) for number, ask in enumerate(asks)]
 
-    def _judge_metadata(self, person: Person, answer: BatchAnswer) -> Result:
-        body = answer.body if isinstance(answer.body, Mapping) else {}
+    def _judge(self, ask: Ask, answer: BatchAnswer) -> Result | Ask:
+        if answer.status == 404 and _code(answer) in NO_USER:
+            return Result(ask.person, "skipped", reason="user-not-found")
+        if answer.status == 404:
+            return self._judge_missing(ask)
         if answer.status != 200:
-            return _without_photo(person, answer)
+            return Result(ask.person, "failed", reason=f"graph-{answer.status}")
+        return self._judge_metadata(ask, answer) if ask.kind == "metadata" else self._judge_bytes(ask, answer)
+
+    def _judge_missing(self, ask: Ask) -> Result | Ask:
+        """Any 404 of a known user means no photo there (Learn: Get profilePhoto); at a size, a smaller one may be."""
+        person = ask.person
+        if ask.whole:
+            return _gone(person)
+        if ask.etag:  # the metadata of the whole photo has just shown one
+            return Ask(person, "bytes", whole=True, etag=ask.etag)
+        if person.photo is None and self._guesses <= 0:
+            return _gone(person)
+        if person.photo is None:
+            self._guesses -= 1
+        return Ask(person, "metadata", whole=True)
+
+    def _judge_metadata(self, ask: Ask, answer: BatchAnswer) -> Result | Ask:
+        person = ask.person
+        body = answer.body if isinstance(answer.body, Mapping) else {}
+        etag = _plain(str(body.get("@odata.mediaEtag", "")))
         if body.get("id") == PLACEHOLDER:
             return _gone(person)
-        etag = _plain(str(body.get("@odata.mediaEtag", "")))
         if etag and etag == person.rejected:
             return Result(person, "skipped", reason="photo-refused-before")
         if etag and person.photo and person.photo["etag"] == etag:
             return Result(person, "unchanged")
-        return Result(person, "updated", fetch=True)
+        width = body.get("width")
+        small = ask.whole and isinstance(width, int) and width < int(self._size.partition("x")[0])
+        return Ask(person, "bytes", whole=small, etag=etag)
 
-    def _judge_bytes(self, person: Person, answer: BatchAnswer) -> Result:
-        if answer.status != 200:
-            return _without_photo(person, answer)
-        etag = _plain(answer.headers.get("ETag", ""))
+    def _judge_bytes(self, ask: Ask, answer: BatchAnswer) -> Result:
+        person = ask.person
+        etag = ask.etag or _plain(answer.headers.get("ETag", ""))
         try:
             data = base64.b64decode(answer.body, validate=True)
             image = inspect(data, self._work.app.settings.photo_bytes)
@@ -215,25 +261,28 @@ class _Walk:
             "etag": etag,
             "hash": content,
             "contentType": image.content_type,
-            "size": len(data),
+            "whole": ask.whole,
             "updatedAt": self._work.now().isoformat(),
         }
         before = person.photo
         if before and before["hash"] == content:
-            columns = {"j_photo": {**before, "etag": etag}, "photo_rejected": ""}
-            return Result(person, "unchanged", columns=None if before["etag"] == etag else columns)
+            same = {**photo, "updatedAt": before["updatedAt"]}
+            return Result(
+                person, "unchanged", columns=None if before == same else {"j_photo": same, "photo_rejected": ""}
+            )
         self._work.app.blobs.save(blob_name(self._work.connection, person.key, content), data, image.content_type)
-        kind: ChangeKind = "updated" if before else "created"
-        return Result(person, kind, kind, {"j_photo": photo, "photo_rejected": ""})  # type: ignore[arg-type] # both are outcomes
+        kind: Literal["created", "updated"] = "updated" if before else "created"
+        return Result(person, kind, kind, {"j_photo": photo, "photo_rejected": ""})
 
-    def _commit(self, results: Sequence[Result], after: str, waiting: Sequence[Person]) -> None:
+    def _commit(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
         """Write what `results` lead to, in transactions; how far the walk came goes with the last."""
         parts = list(_chunks([result for result in results if result.columns], WRITES)) or [[]]
         quiet = [result for result in results if not result.columns]
         for number, part in enumerate(parts, start=1):
             last = number == len(parts)
             told = [*part, *quiet] if last else part
-            checkpoint = {"after": after, "pending": [person.key for person in waiting]}
+            pending = [[ask.person.key, ask.kind, ask.whole, ask.etag] for ask in waiting]
+            checkpoint = {"after": after, "pending": pending, "guesses": self._guesses}
             self._commits += 1
             self._work.claim.commit(
                 self._work.now(),
@@ -263,14 +312,9 @@ def _person(row: Row) -> Person:
     return Person(row["key"], row.get("j_photo"), row.get("photo_rejected", ""))
 
 
-def _without_photo(person: Person, answer: BatchAnswer) -> Result:
-    """An answer that brought no photo: any 404 of a known user means none (Learn: Get profilePhoto)."""
-    code = _code(answer)
-    if answer.status == 404 and code in NO_USER:
-        return Result(person, "skipped", reason="user-not-found")
-    if answer.status == 404:
-        return _gone(person)
-    return Result(person, "failed", reason=f"graph-{answer.status}")
+def _sorted_out(answers: Sequence[Result | Ask]) -> tuple[list[Result], list[Ask]]:
+    results = [answer for answer in answers if isinstance(answer, Result)]
+    return results, [answer for answer in answers if isinstance(answer, Ask)]
 
 
 def _gone(person: Person) -> Result:
