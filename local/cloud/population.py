@@ -14,6 +14,7 @@ from local.cloud.users import Photo, User, Users
 
 UNUSUAL_SHARE = 0.1
 SMALL_UPLOADS = [48, 96, 120, 240, 360]
+SMALL_SHARE = 0.02
 
 
 class Population(Model):
@@ -73,7 +74,7 @@ def person(rng: random.Random, index: int, domain: str, population: Population, 
         properties |= {"employeeId": f"{index:06}", "officeLocation": rng.choice(OFFICES), "preferredLanguage": "en-US"}
     if rng.random() < 0.7:
         properties |= {"jobTitle": rng.choice(JOBS), "mobilePhone": f"+1 206 555 {index % 10000:04}"}
-    photo = Photo(1, rng.choice(SMALL_UPLOADS) if rng.random() < 0.1 else 648)
+    photo = Photo(1, rng.choice(SMALL_UPLOADS) if rng.random() < SMALL_SHARE else 648)
     return users.create(properties, photo if rng.random() < population.photo_share else None, logged=logged)
 
 
