@@ -114,8 +114,10 @@ class Listener:
             self._changed.notify_all()
 
     def join(self, timeout: float) -> None:
+        """Wait for the runs under way. The message of one that takes longer is free for others at once."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held, timeout)
+        self._hide_all(0)
 
     def _poll(self) -> None:
         pause = BUSY_SECONDS
@@ -202,19 +204,22 @@ class Listener:
             self._queue.update_message(raw.id, claim.receipt, visibility_timeout=self._options.retry_seconds)
 
     def _renew(self) -> None:
-        while not self._stopped.wait(self._hidden / 2) or self._held:
-            with self._changed:
-                held = tuple(self._held)
-            for claim in held:
-                with claim.lock:
-                    if not claim.ended:
-                        self._extend(claim)
+        while not self._stopped.wait(self._hidden / 2):
+            self._hide_all(self._hidden)
 
-    def _extend(self, claim: _Claim) -> None:
+    def _hide_all(self, seconds: int) -> None:
+        with self._changed:
+            held = tuple(self._held)
+        for claim in held:
+            with claim.lock:
+                if not claim.ended:
+                    self._hide(claim, seconds)
+
+    def _hide(self, claim: _Claim, seconds: int) -> None:
         try:
-            renewed = self._queue.update_message(claim.message.id, claim.receipt, visibility_timeout=self._hidden)
+            renewed = self._queue.update_message(claim.message.id, claim.receipt, visibility_timeout=seconds)
         except AzureError as error:
-            logger.warning("Cannot renew a message of %s: %s", self._queue.queue_name, type(error).__name__)
+            logger.warning("Cannot hide a message of %s: %s", self._queue.queue_name, type(error).__name__)
         else:
             claim.receipt = str(renewed.pop_receipt)
 

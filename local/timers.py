@@ -169,10 +169,10 @@ class Timer:
         past_due = last is not None and self._schedule.next_after(last) <= now
         threading.Thread(target=self._loop, args=(now,), kwargs={"past_due": past_due}, daemon=True).start()
 
-    def fire(self, *, past_due: bool = False) -> None:
-        """Run it once, after a run that is under way. What it raises is logged where it is raised."""
-        with self._running, suppress(Exception):
-            self._run(TimerRequest(past_due=past_due))
+    def fire(self) -> None:
+        """Run it once, after a run that is under way."""
+        with self._running:
+            self._run_once(past_due=False)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -194,8 +194,13 @@ class Timer:
             self._fire_and_note(past_due=False)
 
     def _fire_and_note(self, *, past_due: bool) -> None:
-        self.fire(past_due=past_due)
-        self._note(self._clock())
+        with self._running:
+            self._run_once(past_due=past_due)
+            self._note(self._clock())
+
+    def _run_once(self, *, past_due: bool) -> None:
+        with suppress(Exception):  # the function logs what it raises
+            self._run(TimerRequest(past_due=past_due))
 
     def _note(self, ran_at: datetime) -> None:
         if self._monitor is None:

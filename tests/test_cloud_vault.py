@@ -336,6 +336,13 @@ class TestWire:
         assert answer.headers["WWW-Authenticate"] == vault.CHALLENGE
         assert 'resource="https://vault.azure.net"' in vault.CHALLENGE
 
+    def test_a_throttled_request_says_when_to_come_back(self, cloud):
+        cloud.vault.throttled = 1
+        answer = cloud.call("GET", "/secrets")
+
+        assert error(answer) == (429, "Throttled", None)
+        assert answer.headers["Retry-After"] == "1"
+
     def test_only_a_token_of_the_identity_for_the_vault_in_its_time_is_accepted(self, cloud):
         now = datetime.now(UTC)
         other = identity.ManagedIdentity("x", lambda: now)

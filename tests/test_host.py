@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ import requests
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
 from local import functions, host
+from local.timers import Monitor
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(__file__).parent / "samples" / "host_app"
@@ -350,6 +352,16 @@ class TestLife:
             eventually(lambda: len(on.journal("tick")) > 1)
 
             assert off.journal("tick") == []
+
+    def test_a_timer_that_was_due_while_the_host_was_down_runs_once_past_due(self, tmp_path, empty_storage):
+        with running(tmp_path, empty_storage, "--port", "0"):
+            assert Monitor(empty_storage, "tick").load() is not None
+        Monitor(empty_storage, "tick").save(datetime.now(UTC) - timedelta(days=3 * 366))
+        for _ in range(2):
+            with running(tmp_path, empty_storage, "--port", "0") as made:
+                eventually(lambda: made.journal("tick"))
+
+        assert [row["past_due"] for row in made.journal("tick")] == [True]
 
     def test_an_explicit_port_in_use_is_exit_2(self, tmp_path, azurite, served):
         port = served.told["api"].split(":")[2].removesuffix("/api")

@@ -198,6 +198,37 @@ def test_stopping_lets_the_run_finish_and_takes_no_more(jobs):
     assert left(jobs.queue) == 1
 
 
+def test_stopping_frees_the_message_of_a_run_that_takes_too_long(jobs):
+    jobs.send(name="long", seconds=1)
+    with jobs.served(options()) as listener:
+        jobs.wait_for(lambda: len(jobs.seen) == 1)
+        assert jobs.queue.peek_messages() == []
+        listener.stop()
+        listener.join(0.1)
+
+        assert len(jobs.queue.peek_messages()) == 1
+
+
+def test_a_queue_that_went_away_is_served_again_once_it_is_back(jobs, caplog):
+    with jobs.served(options()):
+        jobs.queue.delete_queue()
+        eventually(lambda: f"Cannot read the queue {jobs.queue.queue_name}" in caplog.text)
+        jobs.queue.create_queue()
+        jobs.send(name="a")
+        jobs.wait_for(lambda: jobs.attempts("a") == [1])
+
+
+def test_a_message_that_went_away_while_it_ran_hurts_nobody(jobs, caplog):
+    jobs.send(name="gone", seconds=0.8)
+    with jobs.served(options(), hidden_seconds=1):
+        jobs.wait_for(lambda: len(jobs.seen) == 1)
+        jobs.queue.clear_messages()
+        eventually(lambda: f"Cannot hide a message of {jobs.queue.queue_name}" in caplog.text)
+        eventually(lambda: f"Cannot end a message of {jobs.queue.queue_name}" in caplog.text)
+        jobs.send(name="next")
+        jobs.wait_for(lambda: jobs.attempts("next") == [1])
+
+
 def test_options_of_host_json():
     assert Options.read({}) == Options(16, 8, 5, 0, encoded=True)
     assert Options.read({"batchSize": 4, "visibilityTimeout": "00:01:30"}) == Options(4, 2, 5, 90, encoded=True)

@@ -85,6 +85,7 @@ def test_match(template, path, expected):
         "{id",
         "id}",
         "{}",
+        "{:int}",
         "{a}/{A}",
         "{id:unknown}",
         "{id:length}",

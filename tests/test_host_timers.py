@@ -4,6 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from azure.storage.blob import BlobServiceClient
 
 from local.timers import BadSchedule, Monitor, Schedule, Timer
 
@@ -203,3 +204,21 @@ def test_run_on_startup(azurite):
     timer.stop()
 
     assert runs.past_due == [False]
+
+
+def test_a_run_that_cannot_be_noted_does_not_end_the_timer(empty_storage, caplog):
+    runs = Runs()
+    timer = Timer(Schedule.parse("* * * * * *"), Monitor(empty_storage, "tick"), runs, now)
+    timer.start()
+    with BlobServiceClient.from_connection_string(empty_storage) as blobs:
+        blobs.delete_container("azure-webjobs-hosts")
+    assert runs.wait_for(2)
+    timer.stop()
+    timer.join(5)
+
+    assert "Cannot note the run of a timer" in caplog.text
+
+
+def test_a_date_that_no_year_has_is_refused():
+    with pytest.raises(BadSchedule, match="no day ever"):
+        Schedule.parse("0 0 0 31 Feb,Apr,Jun,Sep,Nov *")
