@@ -132,9 +132,12 @@ def _pattern(template: str) -> str:
 
 
 def split_url(url: str) -> tuple[str, dict[str, str]]:
-    """Decoded path without its first slash, and query options; `$` may be left out of Graph's own option names."""
+    """Decoded path without its first slash, and query options.
+
+    `$` may be left out of Graph's own option names, and a function may be written as a call, as in users/delta().
+    """
     path, _, query = url.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    return unquote(path).strip("/"), {
+    return unquote(path).strip("/").removesuffix("()"), {
         name if name.startswith("$") else f"${name}": each for name, each in options.items()
     }
