@@ -36,7 +36,8 @@ class Graph:
         try:
             call = await self._call(request, headers)
         except Refused as refused:
-            return _send(_anonymous(refused, headers), headers, str(uuid4()))
+            request_id = str(uuid4())
+            return _send(refused.answer(headers, request_id, datetime.now(UTC)), headers, request_id)
         tenant = call.tenant
         tenant.counters.requests += 1
         fault = tenant.faults.draw(tenant.rng)
@@ -89,7 +90,7 @@ class Graph:
             refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
             answer = refusal or self._limit(call, route, parameters) or self._admitted(call, route, parameters)
         except Refused as refused:
-            answer = refused.answer(call)
+            answer = refused.answer(call.headers, call.request_id, call.now)
         if fault == RESET:
             call.tenant.throttle.failed(call.app_id, _identity(call))
         counters.faulted += fault is not None
@@ -132,7 +133,7 @@ class Graph:
         call.tenant.throttle.pause(
             call.app_id, _identity(call), told, sent_in=faults.latency_ms / 1000, whole_app=whole_app
         )
-        answer = _refusal(status, busy=busy).answer(call)
+        answer = _refusal(status, busy=busy).answer(call.headers, call.request_id, call.now)
         if header is not None:
             answer.headers["Retry-After"] = header
         if status == 429 and not busy:
@@ -183,14 +184,6 @@ def _unauthorized(message: str) -> Refused:
         "WWW-Authenticate": 'Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize"'
     }
     return Refused(401, "InvalidAuthenticationToken", message, challenge)
-
-
-def _anonymous(refused: Refused, headers: Mapping[str, str]) -> Answer:
-    request_id = str(uuid4())
-    inner = {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "request-id": request_id}
-    inner["client-request-id"] = headers.get("client-request-id", request_id)
-    error = {"code": refused.code, "message": str(refused), "innerError": inner}
-    return Answer(refused.status, {"error": error}, refused.headers)
 
 
 def _encoded(answer: Answer) -> bytes:

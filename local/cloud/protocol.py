@@ -65,9 +65,10 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.code, self.message, self.headers = status, code, message, dict(headers or {})
 
-    def answer(self, call: Call) -> Answer:
-        inner = {"date": call.now.strftime("%Y-%m-%dT%H:%M:%S"), "request-id": call.request_id}
-        inner["client-request-id"] = call.headers.get("client-request-id", call.request_id)
+    def answer(self, headers: Mapping[str, str], request_id: str, now: datetime) -> Answer:
+        """`headers` are those of the refused request."""
+        inner = {"date": now.strftime("%Y-%m-%dT%H:%M:%S"), "request-id": request_id}
+        inner["client-request-id"] = headers.get("client-request-id", request_id)
         error = {"code": self.code, "message": self.message, "innerError": inner}
         return Answer(self.status, {"error": error}, self.headers)
 

@@ -63,10 +63,10 @@ class Tenant:
         return before
 
     def set_faults(self, faults: Faults) -> None:
-        """Take over the faults; random draws and the budget of units start anew."""
+        """Take over the faults; random draws and budgets start anew, announced pauses stay."""
         self.faults = faults
         self.rng = random.Random(faults.seed)
-        self.throttle = Throttle()
+        self.throttle.buckets.clear()
 
 
 class Step(Model):
