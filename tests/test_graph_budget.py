@@ -20,6 +20,7 @@ from sync.graph.budget import (
     FORGET_AFTER,
     GROWTH,
     LOOK_EVERY,
+    START,
     WINDOW,
     Allowance,
     Budget,
@@ -122,7 +123,7 @@ class TestRefusal:
         assert state == BudgetState(limit=1234, free_at=T + 4, blocked_until=T + 4, cut_at=T, changed_at=T)
 
     def test_which_is_no_measure_right_after_the_start(self):
-        assert refusal(BudgetState(), T, until=T + 4, accepted=20, refused=20, paced=False).limit == FLOOR
+        assert refusal(BudgetState(), T, until=T + 4, accepted=20, refused=20, paced=False).limit == START
 
     def test_what_a_neighbour_was_served_is_added_once(self):
         state = refusal(replace(PACED, cut_at=T - 1), T, until=T + 4, accepted=300, refused=20, paced=False)
@@ -368,8 +369,8 @@ class TestReads:
         floor = (10_020 - 1000) / 100
 
         assert read.run() <= 1.25 * floor
-        assert read.graph.refused <= 600
-        assert read.record.transactions <= 150
+        assert read.graph.refused <= 1100  # a reader that only obeys Retry-After is refused more than 9,000 times
+        assert read.record.transactions <= 25 * floor / WINDOW
         if processes == 1:
             assert read.early == 0
 
@@ -518,8 +519,8 @@ class TestBudget:
         worker = budget(record, clock)
         worker.record(Toll(5000, 0, None, 0.0))
         clock.now += WINDOW + 1
-        worker.record(Toll(700, 0, None, 0.0))
+        worker.record(Toll(1700, 0, None, 0.0))
 
         worker.record(Toll(0, 1, 1.0, 0.0))
 
-        assert record.state.limit == 700
+        assert record.state.limit == 1700

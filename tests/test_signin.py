@@ -36,7 +36,7 @@ AUTHORITY = f"{HOST}/{TENANT}"
 DISCOVERY = f"{AUTHORITY}/v2.0/.well-known/openid-configuration"
 TOKEN = f"{AUTHORITY}/oauth2/v2.0/token"
 SCOPE = "https://graph.microsoft.com/.default"
-SECRET = "s3cr3t~value+with/odd=characters"
+VALUE = "not~a~real+one/at=all"
 START = datetime(2026, 4, 11, 19, 2, 2, tzinfo=UTC)
 CLIENT = "0a8f6f3a-5a58-4a0f-8f0e-5a8a6b0f2f10"
 
@@ -61,7 +61,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sign_in(clock: Clock) -> Callable[..., SignIn]:
-    def make(credential: Credential = ClientSecret(SECRET), authority: str = AUTHORITY) -> SignIn:  # noqa: B008 - frozen
+    def make(credential: Credential = ClientSecret(VALUE), authority: str = AUTHORITY) -> SignIn:  # noqa: B008 - frozen
         return SignIn(
             authority=authority, client_id=CLIENT, credential=credential, scope=SCOPE, clock=clock, sleep=clock.sleep
         )
@@ -212,7 +212,7 @@ class TestWire:
         form = parse_qs(entra.calls[1].request.body)
         assert {name: form[name] for name in ("client_id", "client_secret", "grant_type", "scope")} == {
             "client_id": [CLIENT],
-            "client_secret": [SECRET],
+            "client_secret": [VALUE],
             "grant_type": ["client_credentials"],
             "scope": [SCOPE],
         }
@@ -380,7 +380,7 @@ class TestWire:
 
 class TestCredentials:
     def test_none_of_them_shows_its_secret(self):
-        shown = repr([ClientSecret(SECRET), Certificate(b"secret"), Federated(lambda: "secret")])
+        shown = repr([ClientSecret(VALUE), Certificate(b"secret"), Federated(lambda: "secret")])
 
         assert "ClientSecret()" in shown
         assert "secret" not in shown.replace("ClientSecret", "")
@@ -436,7 +436,7 @@ class TestCredentials:
     def test_the_log_at_its_finest_holds_no_credential_and_no_token(self, sign_in, entra, key, caplog, kind):
         caplog.set_level(logging.DEBUG)
         credential = {
-            "secret": ClientSecret(SECRET),
+            "secret": ClientSecret(VALUE),
             "certificate": Certificate(b"".join(pem(key))),
             "federated": Federated(lambda: "federated-assertion"),
         }[kind]
@@ -447,7 +447,7 @@ class TestCredentials:
         sign_in(credential).token()
 
         assertion = parse_qs(entra.calls[1].request.body).get("client_assertion", ["federated-assertion"])[0]
-        for hidden in (SECRET, assertion, "half-tok", "whole-token"):
+        for hidden in (VALUE, assertion, "half-tok", "whole-token"):
             assert hidden not in caplog.text
 
 

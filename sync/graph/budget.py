@@ -26,8 +26,12 @@ CHUNK = 2.0
 LOOK_EVERY = 10.0
 FORGET_AFTER = 600.0
 NEAR_LIMIT = 0.8
-FLOOR = 500.0
 GROWTH = 1.1
+
+START, FLOOR = 1000.0, 500.0
+"""The limit to begin with where too little was served to measure one, and the lowest limit, in units a window. The
+smallest tenant is promised more; where even this is too much, the waits that Graph asks for hold the workers back."""
+
 _GENTLE_CUT, _HARSH_CUT = 0.9, 0.5
 _CONFLICTS = 5
 
@@ -115,7 +119,7 @@ def refusal(
     if not refused:
         return state  # 503: Graph is unwell, the rate is not to blame
     if state.limit is None:
-        return replace(state, limit=max(FLOOR, accepted), cut_at=now, changed_at=now)
+        return replace(state, limit=max(START, accepted), cut_at=now, changed_at=now)
     if not paced:
         return replace(state, limit=state.limit + accepted)  # its share is not in the limit that a neighbour measured
     if now - state.cut_at < WINDOW:
