@@ -327,7 +327,9 @@ def _apply(
         try:
             source = _source(item, reading, known)
         except _BadItem as bad:
-            batch.note(item_id, Decision("failed", None, str(bad)))
+            if not (full and known and _counted(known, mark, full=True)):
+                seen = [Write("merge", key, {"seen": work.run.id})] if full and known else []  # unreadable is not gone
+                batch.add(item_id, seen, Decision("failed", None, str(bad)))
             continue
         decision = decide(source, known and Stored(known.state, known.digest))
         if decision.change is None and known and _counted(known, mark, full=full):
@@ -445,10 +447,6 @@ class _Batch:
         if invite:
             self._changes.append(Change("user", item_id, "invited"))
         self._count(item_id, decision, quiet=not writes)
-
-    def note(self, item_id: str, decision: Decision) -> None:
-        """Take in an item that leads to no write."""
-        self._count(item_id, decision, quiet=True)
 
     def waiting(self, outcome: str) -> int:
         """How many items with this outcome the next flush counts."""
