@@ -1,0 +1,74 @@
+"""The demo as a person meets it: dev.py demo, its words, its exit code and the photo that it leaves."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from local.processes import ROOT
+
+SECONDS = 120
+DEMO = [sys.executable, str(ROOT / "dev.py"), "demo"]
+
+
+def figures(output: str, name: str) -> list[int]:
+    """The whole numbers in the summary's line of that name."""
+    line = re.search(rf"^ +{name} .*$", output, re.MULTILINE)
+    assert line, output
+    return [int(number) for number in re.findall(r"(?<=\s)\d+(?=\s)", line[0])]
+
+
+def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: Path) -> None:
+    """Contoso has 10 members, 8 of them with photos; then one comes, one goes, one is renamed, two photos change."""
+    done = subprocess.run(
+        [*DEMO, "--photos", str(tmp_path)], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    said = done.stdout
+
+    assert (done.returncode, done.stderr) == (0, "")
+    read, written, requests, batched, _ = figures(said, "first users")
+    assert (read, written, requests, batched) == (12, 10, 2, 0)
+    read, written, requests, batched, _ = figures(said, "first photos")
+    assert (read, written) == (10, 8)
+    assert requests <= 3
+    read, written, requests, batched, _ = figures(said, "again users")
+    assert (read, written, requests, batched) == (3, 3, 1, 0)
+    read, written, requests, batched, _ = figures(said, "again photos")
+    assert (read, written, requests) == (10, 3, 2)
+    for told in (
+        "Status: Confirmed",
+        "The client secret is wrong.",
+        "Nadia Okafor is new",
+        "Isaiah Langer has left",
+        "Grace O'Brien is now Grace Novak",
+        "Alex Wilber has another photo",
+        "Diego Siciliani has no photo any more",
+        "agree on 10 people and 8 photos",
+    ):
+        assert told in said
+    assert max(map(len, said.splitlines())) <= 100 + len(str(tmp_path))
+    (photo,) = tmp_path.iterdir()
+    assert f"The photo is {photo}" in said
+    with Image.open(photo) as picture:
+        picture.load()
+        assert (picture.format, picture.size) == ("JPEG", (240, 240))
+    assert "sim8Q~" not in said
+
+
+def test_ctrl_c_ends_the_demo_and_every_part_of_it(tmp_path: Path) -> None:
+    command = [*DEMO, "--photos", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert demo.stdout.readline().startswith("Tenantsync")
+        parts = psutil.Process(demo.pid).children(recursive=True)
+        demo.send_signal(signal.SIGINT)
+        _, said = demo.communicate(timeout=SECONDS)
+
+    assert len(parts) == 3
+    assert (demo.returncode, said) == (130, "")
+    assert psutil.wait_procs(parts, timeout=SECONDS)[1] == []
+    assert list(tmp_path.iterdir()) == []
