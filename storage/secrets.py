@@ -8,10 +8,12 @@ from datetime import datetime
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.keyvault.secrets import SecretClient
 
+OUR_NAMES = "tenantsync-"
+
 
 def secret_name(connection: str) -> str:
     """The vault's name for a connection's secret (vault names ignore case and know no underscore)."""
-    return "tenantsync-" + hashlib.sha256(connection.encode()).hexdigest()[:40]
+    return OUR_NAMES + hashlib.sha256(connection.encode()).hexdigest()[:40]
 
 
 class Secrets:

@@ -40,7 +40,8 @@ _UNAVAILABLE = TenantsyncError(
     "Storage does not answer", code="storage-unavailable", status=503, remedy="Try again soon."
 )
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_TRACE = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TAGS = frozenset({"clientSecret", "certificate", "managedIdentity", "daily", "interval", "manual"})  # of union members
 _SAFE = re.compile(r"_type$|^(string|int|float|bool|date|greater|less|too)_")
 
 
@@ -146,7 +147,7 @@ def respond(request: func.HttpRequest, operation: Operation, app: Callable[[], "
         _plain(request.route_params.get("name", "-")),
         reply.status,
         request_id,
-        trace if _TRACE.match(trace) else "-",
+        trace if _TRACE.fullmatch(trace) else "-",
     )
     return _response(reply, request_id)
 
@@ -210,25 +211,24 @@ def _invalid(error: ValidationError, data: Any) -> RequestError:
 
 
 def _pointer(path: Sequence[int | str], data: Any) -> str:
-    """A JSON pointer (RFC 6901) from a validation error's path, less the names of union members in it."""
-    pointer = ""
-    for place, part in enumerate(path):
-        inside = _inside(data, part)
-        if inside is _NOTHING and (place < len(path) - 1 or not isinstance(data, dict)):
+    """A JSON pointer (RFC 6901) from a validation error's path, less what pydantic adds to the names in the body."""
+    pointer, is_tag = "", False
+    for part in path:
+        is_tag = (
+            not is_tag and part in _TAGS and isinstance(data, dict) and part in (data.get("type"), data.get("mode"))
+        )
+        if is_tag or part == "[key]":
             continue
-        data = inside
+        data = _inside(data, part)
         pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
     return pointer
-
-
-_NOTHING = object()
 
 
 def _inside(data: Any, part: int | str) -> Any:
     try:
         return data[part]
     except (KeyError, IndexError, TypeError):
-        return _NOTHING
+        return None
 
 
 def _explain(fault: "ErrorDetails") -> str:
@@ -241,6 +241,10 @@ def _explain(fault: "ErrorDetails") -> str:
         "literal_error": f"must be one of {context.get('expected')}",
         "union_tag_invalid": f"must be one of {context.get('expected_tags')}",
         "union_tag_not_found": f"needs {context.get('discriminator')}",
+        "too_short": "must not be empty",
+        "string_too_short": "must not be empty",
+        "too_long": "is too long",
+        "string_too_long": "is too long",
     }
     return told.get(kind) or (fault["msg"] if _SAFE.search(kind) else "is not valid")
 

@@ -3,22 +3,34 @@
 import re
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, Self
-from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+
+from storage.secrets import OUR_NAMES
 
 SyncName = Literal["photos", "users", "devices", "contacts", "calendars", "partners"]
 Status = Literal["unchecked", "confirmed", "limited", "failed", "expired"]
 RunStatus = Literal["queued", "running", "succeeded", "partial", "failed", "held", "cancelled"]
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,63}$"
-_DOMAIN = re.compile(
-    r"^(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$", re.IGNORECASE
-)
-_DURATION = re.compile(r"^P(?:(\d{1,4})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?$")
+CERTIFICATE_PATTERN = r"^[A-Za-z0-9-]{1,127}$"
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"P(?:(\d{1,4})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?", re.ASCII)
 
 
 class Model(BaseModel):
@@ -40,34 +52,27 @@ def _time_zone(name: str) -> str:
 
 
 def _guid(text: str) -> str:
-    try:
-        return str(UUID(text)) if len(text) == 36 else _raise("must be a GUID")
-    except ValueError:
-        raise ValueError("must be a GUID") from None
-
-
-def _raise(message: str) -> str:
-    raise ValueError(message)
+    if not _GUID.fullmatch(text):
+        raise ValueError("must be a GUID")
+    return text.lower()
 
 
 def _tenant(text: str) -> str:
-    try:
-        return _guid(text)
-    except ValueError:
-        if _DOMAIN.match(text) and not text.lower().endswith((".local", ".localhost")):
-            return text.lower()
-        raise ValueError("must be the tenant's GUID or one of its verified domains") from None
+    lower = text.lower()
+    if _GUID.fullmatch(lower) or (_DOMAIN.fullmatch(lower) and not lower.endswith((".local", ".localhost"))):
+        return lower
+    raise ValueError("must be the tenant's GUID or one of its verified domains")
 
 
 def _local_time(text: str) -> str:
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
         raise ValueError("must be a time such as 01:00")
     return text
 
 
 def parse_duration(text: str) -> timedelta:
     """An ISO 8601 duration of days, hours, minutes and seconds. Raises ValueError."""
-    hit = _DURATION.match(text)
+    hit = _DURATION.fullmatch(text)
     if hit is None or not any(hit.groups()):
         raise ValueError("must be an ISO 8601 duration such as PT4H")
     days, hours, minutes, seconds = (int(part or 0) for part in hit.groups())
@@ -80,10 +85,25 @@ def _interval(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError("must be 1 to 63 letters, digits, - or _")
+    return text
+
+
+def _certificate_name(text: str) -> str:
+    if not re.fullmatch(CERTIFICATE_PATTERN, text):
+        raise ValueError("must be 1 to 127 letters, digits or -")
+    if text.lower().startswith(OUR_NAMES):
+        raise ValueError("names a secret of this service: give the certificate itself as pem")
+    return text
+
+
 TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_time_zone)]
 Guid = Annotated[str, Field(max_length=36, json_schema_extra={"format": "uuid"}), AfterValidator(_guid)]
 Tenant = Annotated[str, Field(max_length=253), AfterValidator(_tenant)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Name = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_name)]
+LastDay = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Labels = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=256)]],
     Field(max_length=32),
@@ -98,32 +118,37 @@ class ClientSecretIn(Model):
     type: Literal["clientSecret"]
     secret_id: Guid | None = None
     secret_value: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
-    expires_on: date | None = None
+    expires_on: LastDay | None = None
+
+
+def _key_pair(pem: SecretStr) -> SecretStr:
+    data = pem.get_secret_value().encode()
+    try:
+        key = load_pem_private_key(data, password=None)
+        certified = [one.public_key() for one in x509.load_pem_x509_certificates(data)]
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("must hold an unencrypted private key and its certificate") from None
+    if not isinstance(key, RSAPrivateKey) or key.public_key() not in certified:
+        raise ValueError("must hold an RSA private key and its certificate")
+    return pem
 
 
 class CertificateIn(Model):
     """Either the name of a certificate in the vault, or the PEM of key and certificate (RSA, unencrypted)."""
 
     type: Literal["certificate"]
-    key_vault_certificate: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,127}$")] | None = None
-    pem: Annotated[SecretStr, Field(min_length=1, max_length=24_000)] | None = None
-    expires_on: date | None = None
+    key_vault_certificate: (
+        Annotated[str, Field(json_schema_extra={"pattern": CERTIFICATE_PATTERN}), AfterValidator(_certificate_name)]
+        | None
+    ) = None
+    pem: Annotated[SecretStr, Field(min_length=1, max_length=24_000), AfterValidator(_key_pair)] | None = None
+    expires_on: LastDay | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.key_vault_certificate is None) == (self.pem is None):
             raise ValueError("needs either keyVaultCertificate or pem")
-        if self.pem is not None:
-            _readable(self.pem.get_secret_value().encode())
         return self
-
-
-def _readable(pem: bytes) -> None:
-    try:
-        load_pem_private_key(pem, password=None)
-        x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError):
-        raise ValueError("pem must hold an unencrypted private key and its certificate") from None
 
 
 class ManagedIdentityIn(Model):
@@ -254,13 +279,14 @@ class DevicesSettings(SyncSettings):
 
 
 class ContactsSettings(SyncSettings):
-    group_id: Guid | None = None
+    group_id: Annotated[Guid | None, Field(validate_default=True)] = None
 
-    @model_validator(mode="after")
-    def _group_to_read(self) -> Self:
-        if self.enabled and self.group_id is None:
-            raise ValueError("groupId is needed before contacts can be enabled")
-        return self
+    @field_validator("group_id")
+    @classmethod
+    def _group_to_read(cls, group: str | None, info: ValidationInfo) -> str | None:
+        if group is None and info.data.get("enabled"):
+            raise ValueError("is needed before contacts can be enabled")
+        return group
 
 
 class WindowIn(Model):
