@@ -763,6 +763,7 @@ def test_dependent_requests_stop_at_the_first_failure(tenant):
         ({"requests": [get(1, "/users")]}, "Request Id"),  # type: ignore[arg-type]  # the wrong type is the case
         ({"requests": [{"id": "1", "url": "/users"}]}, "needs a method"),
         ({"requests": [get("1", "/users", headers=[])]}, "headers"),
+        ({"requests": [get("1", "/$batch")]}, "cannot hold a batch"),
         ({"requests": [{"id": "1", "method": "POST", "url": "/users", "body": {}}]}, "Content-Type"),
         ({"requests": [get("1", "/users"), get("2", "/users", dependsOn="1")]}, "Invalid batch payload"),
         ({"requests": [get("1", "/users"), get("2", "/users"), get("3", "/users", dependsOn=["1"])]}, "dependsOn"),

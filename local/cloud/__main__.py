@@ -37,9 +37,13 @@ async def _serve(cloud: Cloud, arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     if arguments.with_parent:
         loop.add_reader(sys.stdin, lambda: None if os.read(sys.stdin.fileno(), 1024) else stopped.set())
-    print(json.dumps(await cloud.start(arguments.port)), flush=True)
-    await stopped.wait()
-    await cloud.stop()
+    try:
+        print(json.dumps(await cloud.start(arguments.port)), flush=True)
+        await stopped.wait()
+    except OSError as error:
+        sys.exit(f"The simulated cloud cannot listen: {error.strerror}.")
+    finally:
+        await cloud.stop()
 
 
 def _arguments() -> argparse.Namespace:
@@ -51,7 +55,7 @@ def _arguments() -> argparse.Namespace:
         type=_population,
         action="append",
         default=[],
-        help="a generated tenant, such as users=10000,seed=1",
+        help="a generated tenant, such as users=10000,seed=1,roles=User.Read.All+Organization.Read.All",
     )
     parser.add_argument("--port", type=int, default=0, help="the first of five ports; free ones without it")
     parser.add_argument("--only", choices=["vault"], help="start only the vault and the managed identity")
@@ -61,7 +65,8 @@ def _arguments() -> argparse.Namespace:
 
 def _population(text: str) -> Population:
     pairs = [pair.partition("=") for pair in text.split(",")]
-    return Population.model_validate({name: value for name, _, value in pairs})
+    values = {name: value.split("+") if name == "roles" else value for name, _, value in pairs}
+    return Population.model_validate(values)
 
 
 if __name__ == "__main__":

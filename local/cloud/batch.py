@@ -47,6 +47,8 @@ def _check(item: Item) -> None:
         raise _bad("Request Id cannot be null or empty.")
     if not isinstance(item.get("method"), str) or not isinstance(item.get("url"), str):
         raise _bad(f"Request {item['id']} needs a method and a url.")
+    if split_url(item["url"])[0] == "$batch":
+        raise _bad("A batch cannot hold a batch.")
     if not isinstance(item.get("headers", {}), dict):
         raise _bad(f"The headers of request {item['id']} must be an object.")
     if "body" in item and "content-type" not in _headers(item):
@@ -83,6 +85,7 @@ def _serve_item(call: Call, item: Item, answers: dict[str, Item], serve: Callabl
         body=body,
         request_id=str(uuid4()),
         url=item["url"],
+        in_batch=True,
     )
     return _response(item["id"], serve(inner))
 

@@ -129,7 +129,7 @@ class Graph:
         """A refusal that says when to come back, remembered so that an early retry is seen."""
         faults = call.tenant.faults
         header, told = retry_after(faults.retry_after, seconds)
-        whole_app = status == 429 and not _inner(call)
+        whole_app = status == 429 and not call.in_batch
         call.tenant.throttle.pause(
             call.app_id, _identity(call), told, sent_in=faults.latency_ms / 1000, whole_app=whole_app
         )
@@ -152,16 +152,12 @@ def _journal(call: Call, template: str, answer: Answer, fault: int | None) -> No
             "status": answer.status,
             "reset": fault == RESET,
             "appId": call.app_id,
-            "inBatch": _inner(call),
+            "inBatch": call.in_batch,
             "requestId": call.request_id,
             "clientRequestId": call.headers.get("client-request-id"),
             "retryAfter": answer.headers.get("Retry-After"),
         }
     )
-
-
-def _inner(call: Call) -> bool:
-    return not call.url.startswith(f"/{VERSION}/")
 
 
 def _identity(call: Call) -> str:

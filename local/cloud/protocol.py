@@ -33,6 +33,7 @@ class Call:
     now: datetime
     request_id: str = field(default_factory=lambda: str(uuid4()))
     retried: bool = False
+    in_batch: bool = False
     mailboxes: list[str] = field(default_factory=list)
 
     @property

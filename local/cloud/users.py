@@ -79,12 +79,14 @@ class Users:
         return self._by_id[user_id.lower()]
 
     def create(self, properties: Mapping[str, Any], photo: Photo | None = None, *, logged: bool = True) -> User:
-        """A new user; `id` and `createdDateTime` may be given, `userPrincipalName` must be. Raises Conflict."""
-        user = User(str(properties.get("id") or uuid4()), dict(properties), photo)
+        """A new user; `id` may be given, `userPrincipalName` must be (ValueError). Raises Conflict."""
+        if not properties.get("userPrincipalName"):
+            raise ValueError("a user needs a userPrincipalName")
+        user = User(str(properties.get("id") or uuid4()).lower(), dict(properties), photo)
         user.properties["id"] = user.id
-        self._claim_upn(user, user.properties["userPrincipalName"])
         if user.id in self._by_id:
             raise Conflict(user.id)
+        self._claim_upn(user, user.properties["userPrincipalName"])
         self._by_id[user.id] = user
         self.members.append(user)
         if logged:
@@ -96,8 +98,9 @@ class Users:
         user = self._by_id[user_id.lower()]
         changed = {name: value for name, value in properties.items() if user.properties.get(name) != value}
         if "userPrincipalName" in changed:
-            self._release_upn(user)
             self._claim_upn(user, changed["userPrincipalName"])
+            if changed["userPrincipalName"].lower() != user.properties["userPrincipalName"].lower():
+                self._release_upn(user)
         user.properties.update(changed)
         if changed:
             self.log.append(Change(user, frozenset(changed)))
@@ -136,9 +139,11 @@ class Users:
 
     def settle(self, now: datetime) -> None:
         """Purge what has been in the recycle bin for 30 days."""
-        due = [user.id for user in self._bin.values() if user.deleted_at and now - user.deleted_at >= RECYCLE_DAYS]
-        for user_id in due:
-            self.purge(user_id, now)
+        while self._bin:
+            oldest = next(iter(self._bin.values()))
+            if oldest.deleted_at is None or now - oldest.deleted_at < RECYCLE_DAYS:
+                return
+            self.purge(oldest.id, now)
 
     def changes(self, since: int, until: int, names: frozenset[str]) -> list[Change]:
         """What changed in those properties between two versions of the log, once per user."""
