@@ -110,7 +110,7 @@ def get_console(_call: Call) -> Reply:
 
 
 def _load(call: Call) -> connections.Connection:
-    return connections.load(call.app, encode_key(call.path["name"]))
+    return connections.load(call.app, call.path["name"])
 
 
 def _connection(call: Call, connection: connections.Connection, status: int = 200, **headers: str) -> Reply:
@@ -148,7 +148,7 @@ def rotate_credential(call: Call) -> Reply:
 
 
 def delete_connection(call: Call) -> Reply:
-    name = encode_key(call.path["name"])
+    name = call.path["name"]
     found = connections.find(call.app.tables.connections, name)
     if found is not None:
         call.match(found.etag)
@@ -256,7 +256,7 @@ def list_runs(call: Call) -> Reply:
 
 def _run(call: Call) -> tuple[Run, str]:
     """The run in the path; that of a removal also when its connection is gone."""
-    name = encode_key(call.path["name"])
+    name = call.path["name"]
     found = load_run(call.app.tables.data, name, encode_key(call.path["id"]))
     if found is None or found[0].sync != REMOVAL:
         connections.load(call.app, name)

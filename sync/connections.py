@@ -11,7 +11,7 @@ from cryptography import x509
 from storage.secrets import secret_name
 from storage.tables import Conflict, Row, Table, Write
 from sync import jobs
-from sync.errors import Deferred, RequestError, SignInError
+from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.models import (
     CertificateIn,
@@ -76,10 +76,14 @@ def load(app: "App", name: str) -> Connection:
     """The connection. Raises RequestError `connection-not-found`, also while it is being removed."""
     found = find(app.tables.connections, name)
     if found is None or found.deleting:
-        raise RequestError(
-            "There is no such connection", code="connection-not-found", status=404, remedy="Check the name in the path."
-        )
+        raise not_found()
     return found
+
+
+def not_found() -> RequestError:
+    return RequestError(
+        "There is no such connection", code="connection-not-found", status=404, remedy="Check the name in the path."
+    )
 
 
 def page(app: "App", after: str, top: int) -> list[Connection]:
@@ -174,13 +178,15 @@ def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connecti
     Raises RequestError `credential-rejected` with the findings (the old one stays), Deferred where Entra cannot be
     asked, Conflict.
     """
-    candidate = app.credential_of(wanted, connection)
     try:
-        app.sign_in(connection, candidate).token(fresh=True)
-    except SignInError as error:
-        finding = {"id": "token", "level": "error", "code": error.code, "detail": error.detail, "remedy": error.remedy}
+        app.sign_in(connection, app.credential_of(wanted, connection)).token(fresh=True)
+    except Deferred:
+        raise
+    except TenantsyncError as error:
+        step = "token" if isinstance(error, SignInError) else "secret"
+        finding = {"id": step, "level": "error", "code": error.code, "detail": error.detail, "remedy": error.remedy}
         raise RequestError(
-            "Entra refuses the new credential; the old one stays in place",
+            "The new credential does not work; the old one stays in place",
             code="credential-rejected",
             remedy=error.remedy,
             extra={"findings": [finding]},
@@ -232,8 +238,8 @@ def start_removal(app: "App", name: str) -> Run:
     """Hide the connection at once and start the run that removes all of it. Raises connection-not-found, Conflict."""
     found = find(app.tables.connections, name)
     if found is None:
-        load(app, name)
-    elif not found.deleting:
+        raise not_found()
+    if not found.deleting:
         save(app, replace(found, deleting=True))
     return jobs.start(app, name, REMOVAL, trigger="manual")[0]
 

@@ -20,10 +20,10 @@ import azure.functions as func
 from azure.core.exceptions import AzureError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from storage.tables import Conflict, Row, Write, encode_key
-from sync.connections import IDEMPOTENCY
+from storage.tables import Conflict, Row, Write
+from sync.connections import IDEMPOTENCY, not_found
 from sync.errors import Deferred, RequestError, TenantsyncError
-from sync.models import Model
+from sync.models import NAME_PATTERN, Model
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -161,6 +161,8 @@ def _serve(request: func.HttpRequest, operation: Operation, app: Callable[[], "A
     raw = request.get_body()
     if len(raw) > MAX_BODY:
         raise RequestError("The body is larger than 1 MiB", code="body-too-large", status=413, remedy="Send less.")
+    if not re.fullmatch(NAME_PATTERN, request.route_params.get("name", "-")):
+        raise not_found()
     query = None if operation.query is None else _query(operation.query, request.params)
     body = None if operation.body is None else _body(operation, raw, request.route_params)
     call = Call(
@@ -305,7 +307,7 @@ def _problem(error: TenantsyncError, request: func.HttpRequest) -> Reply:
 
 def _once(call: Call, operation: Operation, key: str, raw: bytes) -> Reply:
     """Do the call unless its key has been used in the last 24 hours; then give the first answer again."""
-    partition = encode_key(call.path.get("name") or call.body.name)
+    partition = call.path.get("name") or call.body.name
     address = json.dumps([operation.id, sorted(call.path.items()), key])
     row_key = IDEMPOTENCY + hashlib.sha256(address.encode()).hexdigest()[:40]
     content = hashlib.sha256(raw).hexdigest()
