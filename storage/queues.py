@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64EncodePolicy
 
 MANUAL = "sync-runs-manual"
@@ -33,7 +34,8 @@ class Queues:
 
     def ping(self) -> None:
         """One small read; raises the SDK's error where storage does not answer."""
-        self._clients[MANUAL].get_queue_properties()
+        with suppress(ResourceNotFoundError):  # a new deployment's queues are made on first use
+            self._clients[MANUAL].get_queue_properties()
 
 
 def _client(service: QueueServiceClient, name: str) -> QueueClient:

@@ -4,7 +4,8 @@ A row is a dict of properties. A property whose name begins with `j_` holds any 
 single property is split over several. Keys made of outside strings go through `encode_key`.
 
 Limits from Learn, "Understanding the Table service data model" and "Scalability and performance targets for
-Table storage": 100 operations a transaction in one partition, 64 KiB a string property, 1,000 rows an answer.
+Table storage": 100 operations a transaction in one partition, 1 KiB (UTF-16) a key, 64 KiB a string property, 1,000
+rows an answer.
 """
 
 import json
@@ -20,6 +21,7 @@ from azure.data.tables import TableClient, TableServiceClient, TableTransactionE
 
 TRANSACTION_LIMIT = 100
 PAGE_LIMIT = 1000
+KEY_LIMIT = 512
 _PIECE = 16_000  # characters; at two UTF-16 units each they stay under 64 KiB
 
 Row = dict[str, Any]
@@ -35,6 +37,7 @@ class Write:
 
     `insert` fails where the row exists, `replace` and `delete` where it does not carry `etag` (None: any),
     `merge` keeps the properties that are not named and creates the row where it is missing unless it has an etag.
+    A `delete` of a row that is not there is fine when it stands alone; in a transaction it is a conflict.
     """
 
     kind: Literal["insert", "merge", "replace", "delete"]
@@ -54,13 +57,15 @@ def decode_key(key: str) -> str:
 
 
 class Table:
-    """One table. Every call is one storage transaction, `scan` one for each 1,000 rows."""
+    """One table. Every call is one storage transaction, `scan` one for each page of rows."""
 
     def __init__(self, client: TableClient) -> None:
         self._client = client
 
     def get(self, partition: str, key: str) -> Row | None:
         """The row with its `etag`, or None."""
+        if len(key) > KEY_LIMIT:
+            return None
         try:
             return _decode(self._client.get_entity(partition, key))
         except ResourceNotFoundError:

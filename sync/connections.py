@@ -256,7 +256,10 @@ def remove(work: Work) -> Finish | None:
     app.blobs.delete_all(f"{name}/")
     jobs.forget_due(app, name)
     _sweep(app, name, keep=(RUN + work.run.id, ACTIVE + REMOVAL))
-    app.tables.connections.commit(PARTITION, [Write("delete", name)])
+    found = find(app.tables.connections, name)
+    if found is not None:
+        app.tables.budgets.commit(found.tenant_id, [Write("delete", found.client_id)])
+        app.tables.connections.commit(PARTITION, [Write("delete", name)])
     log.info("connection removed connection=%s", name)
     return Finish({})
 
