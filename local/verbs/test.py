@@ -22,6 +22,8 @@ PURE = (
     "sync/plan.py",
     "sync/schedule.py",
 )
+# One more than there are cores: tests also wait for Azurite, the cloud and the host.
+PROCESSES = (os.cpu_count() or 1) + 1
 PYTHON = str(VENV / "bin/python")
 
 
@@ -33,13 +35,13 @@ def main(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def tests() -> int:
-    """Run pytest on two processes and measure them, and every Python process they start."""
+    """Run pytest on PROCESSES processes and measure them, and every Python process they start."""
     for old in ROOT.glob(".coverage*"):
         old.unlink()
     # Every Python of the venv starts to measure itself where these two are set (coverage.py: Subprocesses).
     measured = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
     print("== tests", file=sys.stderr, flush=True)
-    command = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal"]
+    command = [PYTHON, "-m", "pytest", "-q", "-n", str(PROCESSES), "--dist", "worksteal"]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **measured}, check=False).returncode
 
 
