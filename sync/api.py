@@ -101,6 +101,7 @@ def get_console(_call: Call) -> Reply:
     page = (CONSOLE / "index.html").read_bytes()
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob:"
+        "; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"  # default-src does not cover these
     )
     headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
     return Reply(200, page, headers=headers, content_type="text/html")
