@@ -1,4 +1,4 @@
-"""The portal page: always as text, and in a real browser where CONSOLE_BROWSER names a Chromium.
+"""The portal page and the guide for admins: as text, and the page in a real browser where CONSOLE_BROWSER names a Chromium.
 
 .venv/bin/pip install playwright
 CONSOLE_BROWSER=/usr/bin/chromium .venv/bin/pytest tests/test_console.py
@@ -17,12 +17,16 @@ import azure.functions as func
 import html5lib
 import pytest
 import requests
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from local.stack import Stack
+from sync import checks
 from sync.api import OPERATIONS
-from sync.http import respond
+from sync.graph import aadsts
+from sync.graph.aadsts import explain
+from sync.http import Operation, respond
 from sync.models import SETTINGS, CheckOut, ConnectionIn, IntervalIn, LogEntry, RunStatus, Status, SyncSettings
+from sync.permissions import judge
 from sync.wiring import EXECUTORS, App
 
 if TYPE_CHECKING:
@@ -184,6 +188,66 @@ def test_every_interval_that_can_be_chosen_is_allowed():
 
     assert intervals
     assert all(IntervalIn(mode="interval", every=every) for every in intervals)
+
+
+# --- the guide -------------------------------------------------------------------------------------------------------
+
+GUIDE = (PAGE.parent.parent / "docs/onboarding.md").read_text()
+CALLS = re.findall(r"curl [^\n]* -X (\w+) \"\$API/([^\"?]+)(?:\?[^\"]*)?\"(?: -d '(.*?)')?", GUIDE, re.DOTALL)
+
+
+def operation_of(method: str, path: str) -> tuple[Operation, dict[str, str]]:
+    """The operation that serves a path of the guide, and the values of the path."""
+    for one in OPERATIONS.values():
+        hit = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", one.path), path)
+        if hit and one.method == method:
+            return one, hit.groupdict()
+    raise AssertionError(f"no operation for {method} {path}")
+
+
+def test_every_call_of_the_guide_is_one_that_the_service_takes():
+    assert len(CALLS) == GUIDE.count("curl ")
+    for method, path, body in CALLS:
+        operation, values = operation_of(method, path)
+        model = operation.body[values["sync"]] if isinstance(operation.body, dict) else operation.body
+        if body or not operation.optional_body:
+            assert bool(body) == (model is not None)
+        if body:
+            TypeAdapter(model).validate_json(body, strict=True)
+
+
+def test_the_guide_explains_every_refusal_of_entra_as_the_service_does():
+    rows = dict(re.findall(r"^\| (\d+) \| (.+?) \|", GUIDE, re.MULTILINE))
+
+    assert rows == {str(number): explain({"error_codes": [number]}).cause for number in aadsts._KNOWN}
+
+
+@pytest.mark.parametrize("sync", ["users", "photos", "devices"])
+def test_the_guide_names_the_least_permission_of_each_sync(sync: str):
+    least = re.search(rf"^\| {sync}\b[^|]*\| `([\w.]+)`", GUIDE, re.MULTILINE)
+    assert least
+
+    assert judge(frozenset(), [sync]).missing == {sync: [least[1]]}
+    assert judge(frozenset([least[1]]), [sync]).missing == {}
+
+
+def test_the_guide_names_every_result_finding_and_cloud():
+    clouds = get_args(ConnectionIn.model_fields["cloud"].annotation)
+    findings = re.search(r"^    (secret, .*expiry)$", checks.__doc__ or "", re.MULTILINE)
+    assert findings
+
+    for word in (*(f"**{status.capitalize()}**" for status in js_keys("MEANING")), *(f"`{cloud}`" for cloud in clouds)):
+        assert f"| {word} |" in GUIDE
+    assert re.findall(r"^\| `(\w+)` \| \w+ ", GUIDE, re.MULTILINE) == findings[1].split(", ")
+
+
+def test_the_links_of_the_guide_lead_to_its_headings():
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.*)$", GUIDE, re.MULTILINE)
+    }
+
+    assert set(re.findall(r"\]\(#([^)]+)\)", GUIDE)) <= headings
 
 
 # --- the page in a browser -------------------------------------------------------------------------------------------
