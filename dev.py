@@ -26,6 +26,7 @@ VERBS = {
     "lock": "pin every dependency anew, with hashes",
     "package": "build the zip that is deployed",
 }
+# These take their options, and their help, from local/demo.py and local/bench.py.
 PLAYS = {"demo": "play", "bench": "play"}
 NEED_AZURITE = {"demo", "up", "test", "bench", "lock"}
 
@@ -57,7 +58,10 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0])
     verbs = result.add_subparsers(dest="verb", required=True, metavar="VERB")
-    made = {verb: verbs.add_parser(verb, help=text, description=text) for verb, text in VERBS.items()}
+    made = {
+        verb: verbs.add_parser(verb, help=text, description=text, add_help=verb not in PLAYS)
+        for verb, text in VERBS.items()
+    }
     up = made["up"]
     up.add_argument("--port", type=int, default=7071, help="the function host's port (default 7071)")
     up.add_argument("--data", type=absolute, metavar="DIR", help="keep storage, vault and keys in DIR between starts")

@@ -10,5 +10,8 @@ from local.stack import Stack
 def main(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """What `main(stack, rest)` of the module named like the verb answers."""
     play = importlib.import_module(f"local.{options.verb}")
-    with Stack() as stack:
+    stack = Stack()
+    if {"-h", "--help"} & set(rest):
+        return int(play.main(stack, rest))  # help ends the program before the stack is used
+    with stack:
         return int(play.main(stack, rest))
