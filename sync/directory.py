@@ -56,7 +56,7 @@ FIELDS = (
 )
 # All that a photo sync without a users sync needs of a person.
 PHOTO_FIELDS = ("userPrincipalName", "displayName", "mail", "userType", "accountEnabled")
-_QUIET = ("skipped", "failed")  # outcomes that leave no row behind: a listing that is read again counts them anew
+_QUIET = ("skipped", "failed")  # outcomes that no row tells of: a listing that is read again counts them anew
 _BOOLEANS = frozenset({"accountEnabled"})
 _LISTS = frozenset({"businessPhones"})
 _COLUMNS = ("digest", "state", "mark", "seen", "invited")
@@ -206,6 +206,8 @@ def _list(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[
         reading.index = {row["key"]: Known.of(row) for row in rows}
     number = at["page"] + 1
     following = {**at, "page": number, "link": page.next_link, "read": at["read"] + len(page.items)}
+    if not all(map(_item_id, page.items)):
+        following["nameless"] = True
     if page.next_link is None:
         following["stage"] = "missing"
     batch = _apply(work, reading, items=page.items, stored=reading.index, page=number, full=True)
@@ -217,19 +219,22 @@ def _list(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[
 
 
 def _missing(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[str, Any]:
-    """After a complete listing: whoever is stored as active and was not in it has left."""
+    """After a complete listing: whoever is stored as active and was not in it has left.
+
+    One that held an item without an id proves nobody's absence.
+    """
     where = "state eq 'active' and seen ne @run"
     rows = work.app.tables.data.scan(work.connection, USER, columns=_COLUMNS, where=where, values={"run": work.run.id})
     batch = _Batch(work, reading, at["page"])
     now = work.now()
-    for row in rows:
+    for row in () if at.get("nameless") else rows:
         if at["read"] == 0:
             raise TenantsyncError(
                 "Graph listed no users at all, where there were some before; nothing was deleted",
                 code="empty-listing",
                 remedy="Check in the Entra admin centre that the app may read users, then start a full sync.",
             )
-        writes = _tombstone(row["key"], f"{work.run.id}|{at['page']}", now)
+        writes = _tombstone(row["key"], f"{work.run.id}|{at['page']}", row["seen"], now)
         batch.add(decode_key(row["key"][len(USER) :]), writes, Decision("deleted", "deleted", "left"))
         if work.time_is_up():
             batch.flush(nest(at))
@@ -327,9 +332,8 @@ def _apply(
         try:
             source = _source(item, reading, known)
         except _BadItem as bad:
-            if not (full and known and _counted(known, mark, full=True)):
-                seen = [Write("merge", key, {"seen": work.run.id})] if full and known else []  # unreadable is not gone
-                batch.add(item_id, seen, Decision("failed", None, str(bad)))
+            seen = [Write("merge", key, {"seen": work.run.id})] if full and known else []  # unreadable is not gone
+            batch.add(item_id, seen, Decision("failed", None, str(bad)))
             continue
         decision = decide(source, known and Stored(known.state, known.digest))
         if decision.change is None and known and _counted(known, mark, full=full):
@@ -350,7 +354,7 @@ def _counted(known: Known, mark: str, *, full: bool) -> bool:
 
 def _source(item: Mapping[str, Any], reading: Reading, known: Known | None) -> Present | Absent:
     """What Graph says of a user. A property that a delta answer leaves out is as it was before."""
-    if not isinstance(item.get("id"), str) or not item["id"]:
+    if not _item_id(item):
         raise _BadItem("no-id")
     if "@removed" in item:
         return Absent("left")
@@ -363,15 +367,26 @@ def _source(item: Mapping[str, Any], reading: Reading, known: Known | None) -> P
     return Present(fields)
 
 
+def _item_id(item: Mapping[str, Any]) -> str:
+    """The id of an item of Graph's, empty where it has none that can be read."""
+    found = item.get("id")
+    return found if isinstance(found, str) else ""
+
+
 def _value(name: str, value: Any) -> Any:
     if name in _LISTS:
         value = value or []
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise _BadItem(f"unreadable-{name}")
-        return value
+        return [_text(part) for part in value]
     if value is not None and not isinstance(value, bool if name in _BOOLEANS else str):
         raise _BadItem(f"unreadable-{name}")
-    return value
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """`value` without the half characters that JSON allows and UTF-8 does not, as where an emoji was cut in two."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _writes(
@@ -390,8 +405,8 @@ def _writes(
     if isinstance(source, Absent):
         if decision.change is None or known is None:
             return [], None
-        gone = known._replace(state="deleted", mark=mark, fields=None)
-        return _tombstone(key, mark, now), gone
+        gone = known._replace(state="deleted", mark=mark, seen=run if full else known.seen, fields=None)
+        return _tombstone(key, mark, gone.seen, now), gone
     if decision.change is None:
         if not full or known is None or known.seen == run:
             return [], None
@@ -403,9 +418,9 @@ def _writes(
     return [Write("merge", key, {**columns, "j_user": source.fields, "deleted_at": ""})], after
 
 
-def _tombstone(key: str, mark: str, now: datetime) -> list[Write]:
+def _tombstone(key: str, mark: str, seen: str, now: datetime) -> list[Write]:
     at = now.isoformat(timespec="microseconds")
-    gone = {"state": "deleted", "deleted_at": at, "mark": mark}
+    gone = {"state": "deleted", "deleted_at": at, "mark": mark, "seen": seen}
     return [Write("merge", key, gone), Write("replace", f"{PURGE}{at}|{key}", {"row": key, "deleted_at": at})]
 
 
@@ -419,8 +434,8 @@ _REMEDIES = {
 class _Batch:
     """Collects what a page leads to and commits it in transactions of at most 96 rows.
 
-    Items that leave no row behind are counted and logged with the checkpoint, in the last transaction: repeating the
-    page after a crash cannot count them twice.
+    Items of which no row tells that they were counted are counted and logged with the checkpoint, in the last
+    transaction: repeating the page after a crash cannot count them twice.
     """
 
     def __init__(self, work: Work, reading: Reading, page: int) -> None:
@@ -446,7 +461,7 @@ class _Batch:
             self._changes.append(Change("user", item_id, decision.change))
         if invite:
             self._changes.append(Change("user", item_id, "invited"))
-        self._count(item_id, decision, quiet=not writes)
+        self._count(item_id, decision, quiet=not writes or decision.outcome in _QUIET)
 
     def waiting(self, outcome: str) -> int:
         """How many items with this outcome the next flush counts."""
