@@ -98,6 +98,8 @@ def call_this_machine_directly() -> None:
 
 def use_supported_python() -> None:
     """Start again with a Python that the locked packages support, where this one is not."""
+    if os.name == "nt":
+        sys.exit("On Windows, run dev.py in WSL: what it starts needs Linux or macOS.")
     if "{}.{}".format(*sys.version_info) in PYTHONS:
         return
     for version in PYTHONS:

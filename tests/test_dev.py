@@ -186,6 +186,13 @@ def test_a_step_that_fails_shows_the_commands_own_output_and_what_to_do(capsys: 
     assert capsys.readouterr().err == "Fetching ... failed\n"
 
 
+def test_a_python_without_venv_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+
+    with pytest.raises(Failed, match=r"sudo apt-get install -y python3\.\d+-venv$"):
+        environment.install_packages(tmp_path / "venv", ROOT / "requirements.txt")
+
+
 @pytest.mark.parametrize(
     ("programs", "enough"),
     [
