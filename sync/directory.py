@@ -225,7 +225,7 @@ def _missing(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> di
     """
     where = "state eq 'active' and seen ne @run"
     rows = work.app.tables.data.scan(work.connection, USER, columns=_COLUMNS, where=where, values={"run": work.run.id})
-    batch = _Batch(work, reading, at["page"])
+    batch = _Batch(work, reading)
     now = work.now()
     for row in () if at.get("nameless") else rows:
         if at["read"] == 0:
@@ -322,7 +322,7 @@ def _apply(
     full: bool,
 ) -> "_Batch":
     """Decide about every item of a page; what is not written yet waits in the batch, to be flushed with a checkpoint."""
-    batch = _Batch(work, reading, page)
+    batch = _Batch(work, reading)
     now = work.now()
     mark = f"{work.run.id}|{page}"
     latest = {str(item.get("id")): item for item in items}  # an item may come twice in a page: the last one counts
@@ -438,10 +438,9 @@ class _Batch:
     transaction: repeating the page after a crash cannot count them twice.
     """
 
-    def __init__(self, work: Work, reading: Reading, page: int) -> None:
+    def __init__(self, work: Work, reading: Reading) -> None:
         self._work = work
         self._reading = reading
-        self._page = page
         self._quiet: Counter[str] = Counter()
         self._quiet_log: list[LogLine] = []
         self._clear()
@@ -493,7 +492,6 @@ class _Batch:
             changes=self._changes,
             log=self._log,
             outcomes=self._outcomes,
-            page=self._page,
             **fields,
         )
         self._clear()

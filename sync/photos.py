@@ -132,7 +132,6 @@ class _Walk:
         self._guesses = guesses
         self._graph = work.graph
         self._batches = work.app.settings.photo_batches
-        self._commits = 0
         self._allowed = False
 
     def go(self, after: str, pending: Sequence[Sequence[Any]]) -> bool:
@@ -283,14 +282,12 @@ class _Walk:
             told = [*part, *quiet] if last else part
             pending = [[ask.person.key, ask.kind, ask.whole, ask.etag] for ask in waiting]
             checkpoint = {"after": after, "pending": pending, "guesses": self._guesses}
-            self._commits += 1
             self._work.claim.commit(
                 self._work.now(),
                 [Write("merge", result.person.key, result.columns or {}) for result in part],
                 changes=[Change("photo", result.person.id, result.change) for result in part if result.change],
                 log=[_line(result) for result in told if result.reason],
                 outcomes=Counter(result.outcome for result in told),
-                page=self._work.run.slice * 100_000 + self._commits,
                 **({"checkpoint": checkpoint} if last else {}),
             )
             self._forget_old(part)

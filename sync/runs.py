@@ -131,7 +131,7 @@ class Claim:
         self._data = data
         self._etag = etag
         self._head = Head(data, run.connection)
-        self._log_place = (-1, 0)
+        self._logged = 0
         self.run = run
         self.cost: Callable[[], Mapping[str, Any]] = dict
 
@@ -161,16 +161,12 @@ class Claim:
         changes: Sequence[Change] = (),
         log: Sequence[LogLine] = (),
         outcomes: Mapping[str, int] | None = None,
-        page: int = 0,
         **fields: Any,
     ) -> None:
-        """Write everything or nothing (at most 96 `writes`); `fields` are set on the run, such as `checkpoint`.
-
-        Log lines are kept under `page`: repeating a page overwrites the lines that it wrote before.
-        """
+        """Write everything or nothing (at most 96 `writes`); `fields` are set on the run, such as `checkpoint`."""
         counts = Counter(self.run.counts) + Counter(outcomes or {})
         wanted = {"counts": dict(counts), "lease_until": now + LEASE, "attempt": 0, **self.cost(), **fields}
-        log_writes = self._log_writes(log, page, now)
+        log_writes = self._log_writes(log, now)
         for _ in range(_COMMIT_ATTEMPTS):
             run = replace(self.run, **wanted)
             steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *log_writes]
@@ -191,14 +187,14 @@ class Claim:
         """Let go, so that any worker may go on from the checkpoint."""
         self.commit(now, **{"attempt": self.run.attempt, **fields, "owner": "", "lease_until": None})
 
-    def _log_writes(self, log: Sequence[LogLine], page: int, now: datetime) -> list[Write]:
+    def _log_writes(self, log: Sequence[LogLine], now: datetime) -> list[Write]:
+        """A row of the run log, in the order of slices: its lines are counted in the same transaction, so just once."""
         if not log:
             return []
-        number = self._log_place[1] + 1 if self._log_place[0] == page else 0
-        self._log_place = (page, number)
+        self._logged += 1
         lines = [[line.level, line.entity, line.id, line.outcome, line.reason, line.remedy] for line in log]
-        key = f"{LOG}{self.run.id}|{page:07d}|{number:04d}"
-        return [Write("replace", key, {"j_lines": lines, "at": now})]
+        key = f"{LOG}{self.run.id}|{self.run.slice:07d}|{self._logged:04d}"
+        return [Write("insert", key, {"j_lines": lines, "at": now})]
 
     def _reload(self) -> None:
         """After a conflict: still ours and somebody else's row was in the way, or no longer ours."""
