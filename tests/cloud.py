@@ -1,9 +1,10 @@
 """The simulated Microsoft cloud for tests: one process per test process, a tenant of its own for every test."""
+
 import itertools
 import json
-import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Cloud:
 
     def generate(self, **population: Any) -> "TestTenant":
         """A generated tenant: users, seed, photoShare, guestShare, disabledShare, roles."""
-        wanted = {"users": 0, "seed": os.getpid() * 1000 + next(SEEDS), **population}
+        wanted = {"users": 0, "seed": next(SEEDS), **population}
         return self._tenant(self.control.post("tenants", {"generate": wanted}))
 
     def load(self, data: dict[str, Any]) -> "TestTenant":
@@ -160,12 +161,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def new_tenant(cloud: Cloud) -> Iterator[Callable[..., TestTenant]]:
-    """Makes tenants that are removed after the test."""
+def new_tenant(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Callable[..., TestTenant]]:
+    """Makes tenants, the same for the same test, that are removed after it."""
     made: list[TestTenant] = []
+    seed = zlib.crc32(request.node.nodeid.encode())
 
     def make(**population: Any) -> TestTenant:
-        made.append(cloud.generate(**population))
+        made.append(cloud.generate(**{"seed": seed + len(made), **population}))
         return made[-1]
 
     yield make

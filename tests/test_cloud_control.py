@@ -1,13 +1,14 @@
 """The simulated cloud as a process, and its control endpoint."""
 
 import json
+import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,19 @@ def test_only_the_vault(tmp_path):
         assert line["identity"]["endpoint"].endswith("/msi/token")
 
 
+def are_free(base: int) -> bool:
+    """Whether five ports from here can be bound; below the range that the system hands out by itself."""
+    with ExitStack() as sockets:
+        for port in range(base, base + 5):
+            try:
+                sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                return False
+    return True
+
+
 def test_ports_in_a_row(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        base = free.getsockname()[1]
+    base = next(base for base in range(20000 + os.getpid() % 5000, 32000, 5) if are_free(base))
     with process(tmp_path, "--port", str(base)) as (_, line):
         urls = [line["entra"], line["graph"], line["vault"], line["identity"]["endpoint"], line["control"]]
 

@@ -270,7 +270,7 @@ def test_the_number_of_users_is_plain_text(new_tenant):
 def test_one_user(tenant):
     user, graph = users_of(tenant)[0], tenant.graph()
     by_id = graph.get(f"/users/{user['id']}").json()
-    by_name = graph.get(f"/users/{user['userPrincipalName'].upper()}?$select=id,city").json()
+    by_name = graph.get(f"/users/{quote(user['userPrincipalName'].upper())}?$select=id,city").json()
 
     assert set(by_id) == DEFAULT_PROPERTIES | {"@odata.context"}
     assert by_id["@odata.context"].endswith("$metadata#users/$entity")

@@ -4,8 +4,9 @@ import re
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from local.cloud.directory import DEFAULT_PROPERTIES, READ_USERS, USER_PROPERTIES, open_page_token, page_token, untidy
-from local.cloud.odata import bad, link, preferred_page_size, refuse_options, seal, selected, unseal
+from local.cloud.directory import DEFAULT_PROPERTIES, READ_USERS, USER_PROPERTIES
+from local.cloud.odata import bad, refuse_options, selected
+from local.cloud.paging import link, open_page_token, page_token, preferred_page_size, seal, unseal, untidy
 from local.cloud.protocol import Answer, Call, Refused, Route
 from local.cloud.users import Change, Properties
 

@@ -1,23 +1,13 @@
-"""GET /users, /users/{id}, /users/$count, /organization, /applications (Learn: List users, Get user, Get organization,
-Get application)."""
+"""GET /users, /users/{id}, /users/$count (Learn: List users, Get user)."""
 
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-
-from local.cloud.apps import App
-from local.cloud.clock import rfc3339
-from local.cloud.odata import Filter, Test, bad, link, page_size, seal, selected, unseal, unsupported
-from local.cloud.protocol import Answer, Call, Refused, Route
+from local.cloud.odata import Filter, Test, bad, selected, unsupported
+from local.cloud.paging import link, open_page_token, page_size, page_token, untidy
+from local.cloud.protocol import READ_DIRECTORY, Answer, Call, Refused, Route
 from local.cloud.users import Properties, User
 
-READ_USERS = frozenset({"User.Read.All", "User.ReadWrite.All", "Directory.Read.All", "Directory.ReadWrite.All"})
-READ_ORGANIZATION = frozenset({"Organization.Read.All", "Organization.ReadWrite.All"}) | frozenset(
-    {"Directory.Read.All", "Directory.ReadWrite.All"}
-)
-READ_APPLICATIONS = frozenset({"Application.Read.All", "Application.ReadWrite.All"}) | frozenset(
-    {"Directory.Read.All", "Directory.ReadWrite.All"}
-)
+READ_USERS = frozenset({"User.Read.All", "User.ReadWrite.All"}) | READ_DIRECTORY
 
 DEFAULT_PROPERTIES = [
     "businessPhones",
@@ -73,7 +63,7 @@ def list_users(call: Call) -> Answer:
     start = _page_start(call)
     page, after = _take(call, start, size, test)
     body: dict[str, Any] = {"@odata.context": f"{call.base}/$metadata#users{_shape(names)}"}
-    if start == 0 and _counts(call):
+    if start == 0 and _advanced_query(call):  # $count without the header is ignored without a word
         body["@odata.count"] = sum(1 for user in call.tenant.users.live() if test(user.properties))
     if after is not None:
         options = {name: value for name, value in call.query.items() if name != "$skiptoken"}
@@ -111,82 +101,6 @@ def project(user: User, names: list[str]) -> Properties:
     return {name: user.properties.get(name, [] if name in COLLECTIONS else None) for name in names}
 
 
-def get_organization(call: Call) -> Answer:
-    tenant = call.tenant
-    item = {
-        "id": tenant.id,
-        "displayName": tenant.display_name,
-        "countryLetterCode": tenant.country,
-        "tenantType": "AAD",
-        "verifiedDomains": [{"name": tenant.domain, "isDefault": True, "isInitial": True, "type": "Managed"}],
-    }
-    names = call.query["$select"].split(",") if "$select" in call.query else list(item)
-    value = [{name: item.get(name) for name in names}]
-    return Answer(body={"@odata.context": f"{call.base}/$metadata#organization", "value": value})
-
-
-def get_application(call: Call, app_id: str) -> Answer:
-    app = call.tenant.app(app_id)
-    if app is None:
-        raise Refused(404, "Request_ResourceNotFound", f"Resource '{app_id}' does not exist.")
-    body = {"@odata.context": f"{call.base}/$metadata#applications/$entity"}
-    return Answer(body=body | _chosen(call, application(app)))
-
-
-def list_applications(call: Call) -> Answer:
-    test = (
-        Filter(call.query["$filter"], frozenset({"appId", "displayName"})).test
-        if "$filter" in call.query
-        else lambda _: True
-    )
-    found = [application(app) for app in call.tenant.apps if test(application(app))]
-    context = f"{call.base}/$metadata#applications"
-    return Answer(body={"@odata.context": context, "value": [_chosen(call, app) for app in found]})
-
-
-def application(app: App) -> Properties:
-    """The registration as Graph shows it: hints and dates of credentials, never their values."""
-    passwords = [
-        {
-            "customKeyIdentifier": None,
-            "displayName": secret.display_name,
-            "endDateTime": rfc3339(secret.end_date_time),
-            "hint": secret.value[:3],
-            "keyId": secret.key_id,
-            "secretText": None,
-            "startDateTime": rfc3339(secret.start_date_time),
-        }
-        for secret in app.secrets
-    ]
-    keys = [
-        {
-            "customKeyIdentifier": certificate.thumbprint(hashes.SHA1()),
-            "displayName": certificate.display_name,
-            "endDateTime": rfc3339(certificate.x509.not_valid_after_utc),
-            "key": None,
-            "keyId": certificate.key_id,
-            "startDateTime": rfc3339(certificate.x509.not_valid_before_utc),
-            "type": "AsymmetricX509Cert",
-            "usage": "Verify",
-        }
-        for certificate in app.certificates
-    ]
-    return {
-        "id": app.object_id,
-        "appId": app.app_id,
-        "displayName": app.display_name,
-        "signInAudience": "AzureADMyOrg",
-        "passwordCredentials": passwords,
-        "keyCredentials": keys,
-    }
-
-
-def _chosen(call: Call, properties: Properties) -> Properties:
-    if "$select" not in call.query:
-        return properties
-    return {name: properties.get(name) for name in call.query["$select"].split(",")}
-
-
 def _refuse_listing(call: Call) -> None:
     if "$skip" in call.query:
         raise bad("'$skip' is not supported by the service.")
@@ -205,11 +119,6 @@ def _refuse_listing(call: Call) -> None:
 
 def _advanced_query(call: Call) -> bool:
     return call.advanced and call.query.get("$count") == "true"
-
-
-def _counts(call: Call) -> bool:
-    """$count without the ConsistencyLevel header is ignored without a word."""
-    return _advanced_query(call)
 
 
 def _selected_for_list(call: Call) -> list[str] | None:
@@ -246,30 +155,6 @@ def _take(call: Call, start: int, size: int, test: Test) -> tuple[list[User], in
     return page, None
 
 
-def untidy(call: Call) -> bool:
-    """Whether this page shall be an empty one that has a next page."""
-    return call.tenant.faults.untidy_paging and call.tenant.rng.random() < 0.2
-
-
-def page_token(call: Call, content: Any) -> str:
-    """A page token; one that is handed out on a retried request fails later where the tenant's faults say so."""
-    broken = call.retried and call.tenant.faults.retried_page_links_fail
-    return seal(["page", call.tenant.expiry.issue(), broken, content])
-
-
-def open_page_token(call: Call, token: str) -> Any:
-    """The content, or Refused where the token has expired or is not one."""
-    match unseal(token):
-        case ["page", int(serial), bool(broken), content]:
-            expiry = call.tenant.expiry
-            if broken:
-                raise Refused(400, "DirectoryPageTokenNotFoundException", "The page token was not found.")
-            if serial <= expiry.page_before:
-                raise Refused(400, expiry.page_code, "The specified page token value has expired and cannot be used.")
-            return content
-    raise bad("Badly formed token.")
-
-
 def _page_start(call: Call) -> int:
     start = open_page_token(call, call.query["$skiptoken"]) if "$skiptoken" in call.query else 0
     if not isinstance(start, int):
@@ -285,7 +170,4 @@ ROUTES = [
     Route("GET", "users/$count", count_users, READ_USERS, units=2),
     Route("GET", "users/{id}", get_user, READ_USERS, units=2),
     Route("GET", "users", list_users, READ_USERS, units=2),
-    Route("GET", "organization", get_organization, READ_ORGANIZATION),
-    Route("GET", "applications(appId='{app_id}')", get_application, READ_APPLICATIONS),
-    Route("GET", "applications", list_applications, READ_APPLICATIONS),
 ]

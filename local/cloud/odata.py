@@ -1,13 +1,8 @@
 """Query options of OData as Graph's directory understands them: $select, $filter, page tokens."""
 
-import base64
-import binascii
-import json
 import re
-import zlib
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 from local.cloud.protocol import Call, Refused
 
@@ -42,38 +37,6 @@ def selected(call: Call, known: frozenset[str]) -> list[str] | None:
 def refuse_options(call: Call, names: set[str]) -> None:
     for name in sorted(names & set(call.query)):
         raise unsupported(f"The query parameter '{name}' is not supported by this resource.")
-
-
-def page_size(call: Call, default: int, maximum: int) -> int:
-    top = call.query.get("$top", str(default))
-    if not top.isdecimal() or not 1 <= int(top) <= maximum:
-        raise unsupported(f"Invalid page size specified: '{top}'. Must be between 1 and {maximum} inclusive.")
-    return int(top)
-
-
-def preferred_page_size(call: Call) -> int | None:
-    """What `Prefer: odata.maxpagesize=N` asks for."""
-    found = re.search(r"odata\.maxpagesize=(\d+)", call.headers.get("prefer", ""))
-    return max(1, int(found[1])) if found else None
-
-
-def seal(content: Any) -> str:
-    """An opaque token."""
-    return base64.urlsafe_b64encode(zlib.compress(json.dumps(content).encode(), 1)).rstrip(b"=").decode()
-
-
-def unseal(token: str) -> Any:
-    """What `seal` was given, or Refused."""
-    try:
-        return json.loads(zlib.decompress(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))))
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise bad("Badly formed token.") from error
-
-
-def link(call: Call, path: str, options: dict[str, str]) -> str:
-    """A full URL of the same Graph that the client called."""
-    query = "&".join(f"{name}={quote(value, safe=',')}" for name, value in options.items())
-    return f"{call.base}/{path}?{query}"
 
 
 class Filter:

@@ -11,6 +11,7 @@ from uuid import uuid4
 from local.cloud.tenants import Tenant
 
 VERSION = "v1.0"
+READ_DIRECTORY = frozenset({"Directory.Read.All", "Directory.ReadWrite.All"})
 
 
 @dataclass

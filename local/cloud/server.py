@@ -16,7 +16,6 @@ from local.cloud.entra import Entra
 from local.cloud.graph import Graph
 from local.cloud.tenants import Tenants
 
-SERVICES = ("entra", "graph", "vault", "identity", "control")
 LARGEST_BODY = 64 * 1024 * 1024
 Middleware = Any
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
