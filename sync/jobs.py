@@ -107,22 +107,23 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
     """
     now = app.clock()
     old, _ = load_settings(app, connection, sync)
-    state = app.tables.data.get(connection, STATE + sync) or {}
-    due = state.get("due")
-    if not settings.enabled:
-        due = None
-    elif not old.enabled or old.schedule != settings.schedule:
-        due = schedule.first_due(_schedule(settings), now)
-    _put_due(app, sync, connection, due)
-    row = {"j_settings": settings.wire()}
-    etags = app.tables.data.commit(
-        connection,
-        [
-            Write("replace" if etag else "insert", SETTINGS + sync, row, etag),
-            Write("merge", STATE + sync, {"j_due": due and due.isoformat()}),
-        ],
-    )
-    return etags[0]
+    while True:
+        state = app.tables.data.get(connection, STATE + sync) or {}
+        due = _parse_due(state)
+        if not settings.enabled:
+            due = None
+        elif not old.enabled or old.schedule != settings.schedule:
+            due = schedule.first_due(_schedule(settings), now)
+        _put_due(app, sync, connection, due)
+        writes = [
+            Write("replace" if etag else "insert", SETTINGS + sync, {"j_settings": settings.wire()}, etag),
+            _move_due(sync, due, state),
+        ]
+        try:
+            return app.tables.data.commit(connection, writes)[0]
+        except Conflict:
+            if load_settings(app, connection, sync)[1] != etag:
+                raise  # otherwise a run or a tick wrote the state meanwhile
 
 
 def start(
@@ -141,17 +142,23 @@ def start(
     except Conflict:
         found = active_run(app.tables.data, connection, sync)
         if found is None:
-            raise RequestError(
-                "The sync is being changed right now", code="sync-busy", status=409, remedy="Try again in a moment."
-            ) from None
+            raise _busy() from None
         if state:
-            with suppress(Conflict):
+            try:
                 app.tables.data.commit(connection, [state])
+            except Conflict:
+                raise _busy() from None  # the due row has to stay until the state names another
         kick(app, found[0], urgent=trigger == "manual")
         return found[0], False
     _send(app, run)
     log.info("run queued connection=%s sync=%s run=%s trigger=%s", connection, sync, run.id, trigger)
     return run, True
+
+
+def _busy() -> RequestError:
+    return RequestError(
+        "The sync is being changed right now", code="sync-busy", status=409, remedy="Try again in a moment."
+    )
 
 
 def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, bool]:
@@ -171,8 +178,7 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, 
         return start(app, connection, sync, trigger="manual", mode=mode)
     following = schedule.next_due(_schedule(settings), due, now)
     _put_due(app, sync, connection, following)
-    moved = Write("merge", STATE + sync, {"j_due": following and following.isoformat()}, state["etag"])
-    return start(app, connection, sync, trigger="manual", mode=mode, state=moved)
+    return start(app, connection, sync, trigger="manual", mode=mode, state=_move_due(sync, following, state))
 
 
 def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
@@ -213,8 +219,7 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
         settings, _ = load_settings(app, connection, sync)
         following = schedule.next_due(_schedule(settings), due, now)
         _put_due(app, sync, connection, following)
-        moved = Write("merge", STATE + sync, {"j_due": following and following.isoformat()}, state["etag"])
-        start(app, connection, sync, trigger="timer", state=moved)
+        start(app, connection, sync, trigger="timer", state=_move_due(sync, following, state))
         return
     found = active_run(app.tables.data, connection, sync)
     if found is not None:
@@ -231,6 +236,12 @@ def _put_due(app: "App", sync: str, connection: str, due: datetime | None) -> No
         return
     row = {"connection": connection, "sync": sync, "due": due.isoformat()}
     app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", _due_key(due, connection, sync), row)])
+
+
+def _move_due(sync: str, due: datetime | None, state: Row) -> Write:
+    """Set when a sync is due, unless its state has been written since `state` was read."""
+    row = {"j_due": due and due.isoformat()}
+    return Write("merge", STATE + sync, row, state["etag"]) if state else Write("insert", STATE + sync, row)
 
 
 def forget_due(app: "App", connection: str) -> None:
