@@ -143,16 +143,22 @@ def start(
         found = active_run(app.tables.data, connection, sync)
         if found is None:
             raise _busy() from None
-        if state:
-            try:
-                app.tables.data.commit(connection, [state])
-            except Conflict:
-                raise _busy() from None  # the due row has to stay until the state names another
-        kick(app, found[0], urgent=trigger == "manual")
-        return found[0], False
+        if found[0].id != run.id:  # else this very write is there: its answer was lost and the SDK sent it again
+            return _join(app, found[0], trigger, state), False
     _send(app, run)
     log.info("run queued connection=%s sync=%s run=%s trigger=%s", connection, sync, run.id, trigger)
     return run, True
+
+
+def _join(app: "App", run: Run, trigger: Trigger, state: Write | None) -> Run:
+    """The active run in the place of a second one. The due row has to stay until the state names another: `sync-busy`."""
+    if state:
+        try:
+            app.tables.data.commit(run.connection, [state])
+        except Conflict:
+            raise _busy() from None
+    kick(app, run, urgent=trigger == "manual")
+    return run
 
 
 def _busy() -> RequestError:

@@ -150,7 +150,10 @@ class Claim:
         try:
             etag = data.commit(run.connection, [Write("replace", RUN + run.id, run_row(mine), etag)])[0]
         except Conflict:
-            return None
+            found = load_run(data, run.connection, run.id)
+            if found is None or found[0] != mine:
+                return None
+            etag = found[1]  # the conflict was with this very write: its answer was lost and the SDK sent it again
         return cls(data, mine, etag)
 
     def commit(
@@ -175,7 +178,8 @@ class Claim:
             try:
                 etags = self._data.commit(run.connection, steps)
             except Conflict:
-                self._reload()
+                if self._reload(run):
+                    return
                 continue
             self._etag, self.run = etags[0], run
             if changes:
@@ -196,14 +200,19 @@ class Claim:
         key = f"{LOG}{self.run.id}|{self.run.slice:07d}|{self._logged:04d}"
         return [Write("insert", key, {"j_lines": lines, "at": now})]
 
-    def _reload(self) -> None:
-        """After a conflict: still ours and somebody else's row was in the way, or no longer ours."""
+    def _reload(self, tried: Run) -> bool:
+        """After a conflict: still ours and somebody else's row was in the way, or no longer ours.
+
+        True where the conflict is with this very write: its answer was lost and the SDK sent it again.
+        """
         self._head.forget()
         found = load_run(self._data, self.run.connection, self.run.id)
-        if found is None or found[0].owner != self.run.owner:
+        if found is None or (found[0] != tried and found[0].owner != self.run.owner):
             raise LeaseLost("Another worker holds this run now")
+        self._etag = found[1]
         if found[0].cancel:
-            self._etag = found[1]
             self.run = found[0]
             raise Cancelled("The run was cancelled", remedy="Start it again when you want it.")
-        self._etag = found[1]
+        if found[0] == tried:
+            self.run = tried
+        return found[0] == tried
