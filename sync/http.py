@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 from azure.core.exceptions import AzureError
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from storage.tables import Conflict, Row, Write
 from sync.connections import IDEMPOTENCY, not_found
@@ -221,16 +222,12 @@ def _pointer(path: Sequence[int | str], data: Any) -> str:
         )
         if is_tag or part == "[key]":
             continue
-        data = _inside(data, part)
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+        try:
+            name, data = str(part), data[part]
+        except (KeyError, IndexError, TypeError):
+            name, data = to_camel(str(part)), None  # a default that is refused comes under its name in Python
+        pointer += "/" + name.replace("~", "~0").replace("/", "~1")
     return pointer
-
-
-def _inside(data: Any, part: int | str) -> Any:
-    try:
-        return data[part]
-    except (KeyError, IndexError, TypeError):
-        return None
 
 
 def _explain(fault: "ErrorDetails") -> str:
