@@ -40,7 +40,13 @@ EXECUTORS: Mapping[str, Executor] = {
     "photos": photos.run_photos,
     REMOVAL: connections.remove,
 }
-FEDERATION = "api://AzureADTokenExchange/.default"
+# What a managed identity's token is for (Learn: Configure an application to trust a managed identity).
+FEDERATION = {
+    "global": "api://AzureADTokenExchange",
+    "usGov": "api://AzureADTokenExchangeUSGov",
+    "usGovDod": "api://AzureADTokenExchangeUSGov",
+    "china": "api://AzureADTokenExchangeChina",
+}
 _CERTIFICATE_MINUTES = 10
 _SIGN_INS = 500
 
@@ -81,7 +87,7 @@ class App:
     blobs: Blobs
     queues: Queues
     secrets: Secrets
-    identity: Callable[[str | None], str]
+    identity: Callable[[str | None, str], str]
     clock: Callable[[], datetime] = utc_now
     executors: Mapping[str, Executor] = field(default_factory=lambda: EXECUTORS)
 
@@ -97,7 +103,7 @@ class App:
         """
         stored = connection.credential
         if stored["type"] == "managedIdentity":
-            return self._federated(stored.get("clientId"))
+            return self._federated(connection, stored.get("clientId"))
         name, version = stored.get("keyVaultCertificate"), None
         if name is None:
             name, version = secret_name(connection.name), stored["version"]
@@ -116,11 +122,12 @@ class App:
                     replace(connection, credential={"type": "certificate", "keyVaultCertificate": name})
                 )
             case ManagedIdentityIn(client_id=client):
-                return self._federated(client)
+                return self._federated(connection, client)
         raise AssertionError(wanted.type)
 
-    def _federated(self, client: str | None) -> Credential:
-        return Federated(lambda: self.identity(client))
+    def _federated(self, connection: Connection, client: str | None) -> Credential:
+        """By the managed identity with that client id, else by that of the deployment."""
+        return Federated(lambda: self.identity(client or self.settings.managed_identity, FEDERATION[connection.cloud]))
 
     def _secret(self, name: str, version: str | None) -> str:
         try:
@@ -268,9 +275,9 @@ class _Storage:
         return QueueServiceClient(self._settings.storage_uris["queue"], credential=self.identity, **self._options)
 
 
-def _assertion(client: str | None) -> str:
+def _assertion(client: str | None, audience: str) -> str:
     """A managed identity's token for the federated credential (Learn: Configure an application to trust a managed identity)."""
-    token: str = ManagedIdentityCredential(client_id=client).get_token(FEDERATION).token
+    token: str = ManagedIdentityCredential(client_id=client).get_token(f"{audience}/.default").token
     return token
 
 

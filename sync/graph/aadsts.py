@@ -59,6 +59,10 @@ _KNOWN: Mapping[int, tuple[str, str]] = {
         "Check the clock of the machine that runs this app, and try again.",
     ),
     700213: ("No federated credential of the app matches the managed identity.", _FEDERATE),
+    700236: (
+        "Entra takes a managed identity only for an app that is registered in the identity's own tenant.",
+        "Register one multitenant app in the vendor's tenant and consent to it in this one, or use another credential.",
+    ),
     70021: ("No federated credential of the app matches the managed identity.", _FEDERATE),
     53003: (
         "A Conditional Access policy for workload identities blocks the app.",
