@@ -209,8 +209,15 @@ def _body(operation: Operation, raw: bytes, path: Mapping[str, str]) -> Any:
 def _invalid(error: ValidationError, data: Any) -> RequestError:
     """Every bad field at once, by JSON pointer; no value is echoed."""
     faults = error.errors(include_input=False, include_url=False)
-    fields = [(_pointer(fault["loc"], data), _explain(fault)) for fault in faults]
+    fields = [(_pointer(_path(fault), data), _explain(fault)) for fault in faults]
     return RequestError("The request has fields that are missing, unknown or wrong", fields=fields)
+
+
+def _path(fault: "ErrorDetails") -> Sequence[int | str]:
+    """Where a validation error is; that of a union is in the field that tells its members apart."""
+    if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return (*fault["loc"], fault["ctx"]["discriminator"].strip("'"))
+    return fault["loc"]
 
 
 def _pointer(path: Sequence[int | str], data: Any) -> str:
@@ -239,7 +246,7 @@ def _explain(fault: "ErrorDetails") -> str:
         "value_error": f"{context.get('error')}",
         "literal_error": f"must be one of {context.get('expected')}",
         "union_tag_invalid": f"must be one of {context.get('expected_tags')}",
-        "union_tag_not_found": f"needs {context.get('discriminator')}",
+        "union_tag_not_found": "is required",
         "too_short": "must not be empty",
         "string_too_short": "must not be empty",
         "too_long": "is too long",
