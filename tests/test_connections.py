@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 from cryptography.x509.oid import NameOID
 
+from storage.meter import MeteredTransport
 from storage.secrets import secret_name
 from storage.tables import Conflict, Write
 from sync import connections, jobs
@@ -143,6 +144,47 @@ class TestCreating:
 
         assert house.users("primary") == {}
         assert not house.get("connections/primary/syncs/users")["enabled"]
+
+
+class TestLostAnswers:
+    """Storage did the write, but a gateway answered 503 in its place: the SDK sends the write again."""
+
+    @pytest.fixture
+    def lose(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+        """Loses the answer to the next request of a method to the table of connections; tells what was sent."""
+
+        def arm(method: str) -> list[str]:
+            send, sent = MeteredTransport.send, []
+
+            def lossy(self: Any, request: Any, **options: Any) -> Any:
+                answer = send(self, request, **options)
+                if request.method == method and "/connections" in request.url:
+                    sent.append(request.url)
+                    if len(sent) == 1:
+                        answer.status_code = 503
+                return answer
+
+            monkeypatch.setattr(MeteredTransport, "send", lossy)
+            return sent
+
+        return arm
+
+    def test_of_a_new_connection(self, house: House, new_tenant: Tenants, lose: Callable[[str], list[str]]) -> None:
+        """The connection that the first attempt made is not taken for somebody else's."""
+        sent = lose("POST")
+
+        answer = house.call("POST", "connections", request(new_tenant()))
+
+        assert (answer.status, len(sent)) == (201, 2)
+        assert answer.headers["ETag"] == house.call("GET", "connections/primary").headers["ETag"]
+
+    def test_of_an_edit(self, connected: House, lose: Callable[[str], list[str]]) -> None:
+        """The change that the first attempt made is not taken for somebody else's."""
+        sent = lose("PUT")
+
+        answer = connected.call("PATCH", "connections/primary", {"labels": {"a": "1"}})
+
+        assert (answer.status, answer.json["labels"], len(sent)) == (200, {"a": "1"}, 2)
 
 
 class TestListing:
