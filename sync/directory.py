@@ -164,7 +164,7 @@ def _restart(work: Work, at: dict[str, Any], error: CursorExpired, nest: Nest) -
     return again
 
 
-def _begin(work: Work, reading: Reading, at: dict[str, Any], _nest: Nest) -> dict[str, Any]:
+def _begin(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[str, Any]:
     if reading.counted:
         _let_photos_finish(work)
     cursor = work.state("users").get("j_cursor")
@@ -175,7 +175,7 @@ def _begin(work: Work, reading: Reading, at: dict[str, Any], _nest: Nest) -> dic
     latest = work.graph.page("/users/delta", params={"$deltatoken": "latest", "$select": select})
     if latest.delta_link is None:
         raise _no_delta_link()
-    return {
+    following = {
         "stage": "list",
         "link": None,
         "delta": latest.delta_link,
@@ -183,6 +183,8 @@ def _begin(work: Work, reading: Reading, at: dict[str, Any], _nest: Nest) -> dic
         "read": 0,
         "restarts": at.get("restarts", 0),
     }
+    work.claim.commit(work.now(), checkpoint=nest(following))  # every step leaves a checkpoint, however slow Graph is
+    return following
 
 
 def _let_photos_finish(work: Work) -> None:
