@@ -130,7 +130,7 @@ class TestUsers:
         (shown,) = connected.users("primary").values()
 
         assert (shown["id"], shown["displayName"], shown["businessPhones"], shown["mail"]) == (
-            "a/b",
+            "a~b",
             "Jo",
             ["+1"],
             None,
