@@ -191,8 +191,9 @@ class _Walk:
         return Ask(person, "metadata", whole=person.photo is None or person.photo.get("whole", False))
 
     def _next(self, after: str) -> list[Person]:
+        columns = ("j_photo", "photo_rejected")
         rows = self._work.app.tables.data.page(
-            self._work.connection, USER, after=after, columns=("j_photo", "photo_rejected"), where="state eq 'active'"
+            self._work.connection, USER, top=PAGE_LIMIT, after=after, columns=columns, where="state eq 'active'"
         )
         return [_person(row) for row in rows]
 

@@ -156,8 +156,11 @@ def test_each_kind_of_change(house: House, new_tenant: NewTenant) -> None:
 
 
 @pytest.mark.parametrize("changed", [0, 1, 20, 21, 45])
-def test_changed_photos_fill_batches(build_house: Callable[..., House], new_tenant: NewTenant, changed: int) -> None:
-    """Changed photos are collected across the rounds of the walk: each 20 of them cost one batch more."""
+def test_changed_photos_fill_batches(
+    build_house: Callable[..., House], new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch, changed: int
+) -> None:
+    """Changed photos are collected across rounds and pages of the walk: each 20 of them cost one batch more."""
+    monkeypatch.setattr(photos, "PAGE_LIMIT", 20)
     house = build_house(photo_batches=1)
     tenant = members(new_tenant, 50)
     connect(house, tenant)
@@ -471,6 +474,24 @@ def test_ways_to_say_no_photo(
     assert sync(house) == {"deleted": 1, "unchanged": 9}
     assert key not in albums(house, NAME)
     assert len(blobs(house, NAME)) == 9
+
+
+def test_photo_without_a_rendition(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large photo of which Graph has no rendition at the wished size all the same is taken whole."""
+    tenant = members(new_tenant, 3, photos=2)
+    connect(house, tenant)
+    sync(house)
+    key = list(people(tenant))[2]
+    tenant.control.put(f"users/{key}/photo", {"longest": 648})
+    odd = refusal(404, "ImageNotFound")
+    answer_items(
+        monkeypatch,
+        lambda request, answer: replace(answer, **odd) if f"{key}/photos/240x240" in request.url else answer,
+    )
+
+    assert sync(house) == {"created": 1, "unchanged": 2}
+    assert albums(house, NAME)[key] == pictures(tenant, [key], "648x648")[key]
+    assert sync(house) == {"unchanged": 3}
 
 
 def test_metadata_without_etag(house: House, tenant: TestTenant, monkeypatch: pytest.MonkeyPatch) -> None:
