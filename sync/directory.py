@@ -133,6 +133,8 @@ def read_directory(work: Work, reading: Reading, checkpoint: dict[str, Any], nes
     `nest` puts this reading's checkpoint into that of the run. Raises what the Graph client raises.
     """
     at = checkpoint or {"stage": "begin"}
+    if at.get("scope", reading.scope) != reading.scope:  # the settings were changed while it was read
+        at = _start_over(work, at, at["restarts"], nest)
     while at["stage"] != "done":
         if work.time_is_up():
             return False
@@ -155,11 +157,16 @@ def _restart(work: Work, at: dict[str, Any], error: CursorExpired, nest: Nest) -
     log.info("directory listing steps back run=%s code=%s", work.run.id, error.graph_code)
     safe = at.get("safe")
     if at["stage"] == "list" and safe and safe["link"] != at["link"]:
-        again = {**at, "link": safe["link"], "read": safe["read"]}
-        quiet = safe["quiet"]
-    else:
-        again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
-        quiet = dict.fromkeys(_QUIET, 0)
+        return _step_back(work, {**at, "link": safe["link"], "read": safe["read"]}, safe["quiet"], nest)
+    return _start_over(work, at, restarts, nest)
+
+
+def _start_over(work: Work, at: dict[str, Any], restarts: int, nest: Nest) -> dict[str, Any]:
+    again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
+    return _step_back(work, again, dict.fromkeys(_QUIET, 0), nest)
+
+
+def _step_back(work: Work, again: dict[str, Any], quiet: Mapping[str, int], nest: Nest) -> dict[str, Any]:
     work.claim.commit(work.now(), checkpoint=nest(again), counts={**work.run.counts, **quiet})
     return again
 
@@ -170,7 +177,13 @@ def _begin(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict
     cursor = work.state("users").get("j_cursor")
     page = at.get("page", 0)
     if cursor and work.run.mode == "delta" and cursor["scope"] == reading.scope and not at.get("full"):
-        return {"stage": "delta", "link": cursor["link"], "page": page, "restarts": at.get("restarts", 0)}
+        return {
+            "stage": "delta",
+            "link": cursor["link"],
+            "page": page,
+            "scope": reading.scope,
+            "restarts": at.get("restarts", 0),
+        }
     select = ",".join(("id", *reading.fields))
     latest = work.graph.page("/users/delta", params={"$deltatoken": "latest", "$select": select})
     if latest.delta_link is None:
@@ -181,6 +194,8 @@ def _begin(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict
         "delta": latest.delta_link,
         "page": page,
         "read": 0,
+        "listing": f"{work.run.id}#{page}",
+        "scope": reading.scope,
         "restarts": at.get("restarts", 0),
     }
     work.claim.commit(work.now(), checkpoint=nest(following))  # every step leaves a checkpoint, however slow Graph is
@@ -212,7 +227,7 @@ def _list(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[
         following["nameless"] = True
     if page.next_link is None:
         following["stage"] = "missing"
-    batch = _apply(work, reading, items=page.items, stored=reading.index, page=number, full=True)
+    batch = _apply(work, reading, items=page.items, stored=reading.index, mark=f"{at['listing']}|{number}", full=True)
     if work.graph.usage.retried == retried:
         quiet = {name: work.run.counts.get(name, 0) + batch.waiting(name) for name in _QUIET}
         following["safe"] = {"link": page.next_link, "read": following["read"], "quiet": quiet}
@@ -225,8 +240,9 @@ def _missing(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> di
 
     One that held an item without an id proves nobody's absence.
     """
-    where = "state eq 'active' and seen ne @run"
-    rows = work.app.tables.data.scan(work.connection, USER, columns=_COLUMNS, where=where, values={"run": work.run.id})
+    where = "state eq 'active' and seen ne @listing"
+    values = {"listing": at["listing"]}
+    rows = work.app.tables.data.scan(work.connection, USER, columns=_COLUMNS, where=where, values=values)
     batch = _Batch(work, reading)
     now = work.now()
     for row in () if at.get("nameless") else rows:
@@ -254,7 +270,7 @@ def _delta(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict
         raise _no_delta_link()
     number = at["page"] + 1
     stored = _load(work, {USER + encode_key(str(item.get("id"))) for item in page.items})
-    batch = _apply(work, reading, items=page.items, stored=stored, page=number, full=False)
+    batch = _apply(work, reading, items=page.items, stored=stored, mark=f"{work.run.id}|{number}", full=False)
     if page.next_link:
         following = {**at, "page": number, "link": page.next_link}
         batch.flush(nest(following))
@@ -320,13 +336,17 @@ def _apply(
     *,
     items: Sequence[Mapping[str, Any]],
     stored: dict[str, Known],
-    page: int,
+    mark: str,
     full: bool,
 ) -> "_Batch":
-    """Decide about every item of a page; what is not written yet waits in the batch, to be flushed with a checkpoint."""
+    """Decide about every item of a page; what is not written yet waits in the batch, to be flushed with a checkpoint.
+
+    `mark` is the run, after a # which try of its listing, and the page: a listing that starts over proves nothing by
+    what its former try saw.
+    """
     batch = _Batch(work, reading)
     now = work.now()
-    mark = f"{work.run.id}|{page}"
+    listing = mark.partition("|")[0]
     latest = {str(item.get("id")): item for item in items}  # an item may come twice in a page: the last one counts
     for item_id, item in latest.items():
         key = USER + encode_key(item_id)
@@ -334,24 +354,24 @@ def _apply(
         try:
             source = _source(item, reading, known)
         except _BadItem as bad:
-            seen = [Write("merge", key, {"seen": work.run.id})] if full and known else []  # unreadable is not gone
+            seen = [Write("merge", key, {"seen": listing})] if full and known else []  # unreadable is not gone
             batch.add(item_id, seen, Decision("failed", None, str(bad)))
             continue
         decision = decide(source, known and Stored(known.state, known.digest))
-        if decision.change is None and known and _counted(known, mark, full=full):
+        counted = decision.change is None and known is not None and _counted(known, mark, full=full)
+        if counted and known and (not full or known.seen == listing):
             continue
         writes, after = _writes(key, source, decision, known, mark=mark, now=now, reading=reading, full=full)
-        batch.add(
-            item_id, writes, decision, invite=after is not None and after.invited and not (known and known.invited)
-        )
+        invite = after is not None and after.invited and not (known and known.invited)
+        batch.add(item_id, writes, None if counted else decision, invite=invite)
         if after is not None:
             stored[key] = after
     return batch
 
 
 def _counted(known: Known, mark: str, *, full: bool) -> bool:
-    """Whether this run has written, and so counted, the row before: in this listing, or in a first try at this page."""
-    return known.seen == mark.partition("|")[0] if full else known.mark == mark
+    """Whether this run has written, and so counted, the row before: in a listing, or in a first try at this page."""
+    return known.seen.partition("#")[0] == mark.partition("#")[0] if full else known.mark == mark
 
 
 def _source(item: Mapping[str, Any], reading: Reading, known: Known | None) -> Present | Absent:
@@ -453,11 +473,13 @@ class _Batch:
         self._log: list[LogLine] = []
         self._outcomes: Counter[str] = Counter()
 
-    def add(self, item_id: str, writes: Sequence[Write], decision: Decision, *, invite: bool = False) -> None:
-        """Take in one decided item."""
+    def add(self, item_id: str, writes: Sequence[Write], decision: Decision | None, *, invite: bool = False) -> None:
+        """Take in one item; without a decision its rows alone, where it has been counted before."""
         if len(self._writes) + len(writes) > WRITES:
             self._commit()
         self._writes += writes
+        if decision is None:
+            return
         if decision.change is not None:
             self._changes.append(Change("user", item_id, decision.change))
         if invite:

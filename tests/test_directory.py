@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from sync import directory
+from sync import directory, jobs
 from sync.directory import FIELDS
 from sync.graph.client import GraphClient, Page
+from sync.jobs import work
 from tests.cloud import TestTenant
 from tests.house import House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
@@ -451,6 +452,58 @@ def test_expired_page_link(
     assert kinds(house.changes(name)[0]) == {"created": inside, "invited": inside}
 
 
+def test_who_leaves_before_a_listing_starts_over(
+    house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody whom the abandoned listing showed and the new one does not has left."""
+    paged(monkeypatch, 5)
+    tenant = new_tenant(users=14, guestShare=0)
+    name = house.connect(tenant, users={})
+    house.run(name, "users")
+    leaver = next(iter(people(tenant)))
+    plain = GraphClient.page
+    calls = 0
+
+    def page(*args: Any, **options: Any) -> Page:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            tenant.control.delete(f"users/{leaver}")
+            tenant.control.post("expire", {"pages": "Directory_ExpiredPageToken"})
+        return plain(*args, **options)
+
+    monkeypatch.setattr(GraphClient, "page", page)
+    run = house.run(name, "users", mode="full")
+
+    assert (run["status"], tally(run)) == ("succeeded", {"unchanged": 14, "deleted": 1})
+    assert held(house, name) == people(tenant)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["guests shut out", "guests let in"])
+@pytest.mark.parametrize("mode", ["full", "delta"])
+def test_settings_that_change_between_slices(
+    house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch, mode: str, before: bool
+) -> None:
+    """A run whose settings are changed between two slices ends with those who belong to the new ones."""
+    paged(monkeypatch, 5, 4)
+    tenant = new_tenant(users=230, guestShare=0.3)
+    name = house.connect(tenant, users={"includeGuests": before})
+    house.run(name, "users")
+    tenant.control.post("mutate", {"count": 220, "seed": 1, "kinds": ["patch"]})
+    with monkeypatch.context() as patch:
+        patch.setattr("sync.jobs.Work.time_is_up", lambda work: work.run.done > 0)
+        run_id = house.start(name, "users", mode=mode)
+        work(house.app, next(house.messages()))
+    house.enable(name, "users", includeGuests=not before)
+    house.work()
+
+    run = house.get(f"connections/{name}/runs/{run_id}")
+    assert (run["status"], run["slices"]) == ("succeeded", 2)
+    assert held(house, name) == people(tenant, guests=not before)
+    assert in_order(house.changes(name)[0])
+    assert tally(house.run(name, "users")) == {}
+
+
 def test_fourth_expiry_is_an_error(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Links that keep expiring end the run: no endless loop, nobody deleted, and the next run starts over."""
     paged(monkeypatch, 5)
@@ -713,3 +766,58 @@ def two_steps_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
         return looks[work.run.slice] > 2
 
     monkeypatch.setattr("sync.jobs.Work.time_is_up", time_is_up)
+
+
+# --- what changes while a run reads ----------------------------------------------------------------------------------
+
+
+def test_settings_changed_between_two_slices(
+    house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that began under other settings starts over: nobody of its first pages is missed."""
+    paged(monkeypatch, 5)
+    tenant = new_tenant(users=20, guestShare=0.5)
+    name = house.connect(tenant, users={})
+    run = house.start(name, "users")
+    with monkeypatch.context() as patch:
+        two_steps_a_slice(patch)
+        messages = house.messages()
+        for _ in range(2):
+            jobs.work(house.app, next(messages))
+    house.enable(name, "users", includeGuests=True)
+
+    house.work()
+
+    assert house.get(f"connections/{name}/runs/{run}")["status"] == "succeeded"
+    assert held(house, name) == people(tenant, guests=True)
+    assert tally(house.run(name, "users")) == {}
+
+
+def test_who_leaves_while_a_listing_starts_over(
+    house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was on a page of the first try and has left before the second one is not kept for that."""
+    paged(monkeypatch, 10)
+    tenant = new_tenant(users=40, guestShare=0)
+    name = house.connect(tenant, users={})
+    house.run(name, "users")
+    whole = directory._STAGES["list"]
+    looks = 0
+    gone = next(iter(people(tenant)))
+
+    def starting_over(work: Any, reading: Any, at: Any, nest: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            tenant.control.delete(f"users/{gone}")
+            return directory._start_over(work, at, 1, nest)
+        return whole(work, reading, at, nest)
+
+    monkeypatch.setitem(directory._STAGES, "list", starting_over)
+    run = house.run(name, "users", mode="full")
+
+    assert (run["status"], tally(run)) == (
+        "succeeded",
+        {"unchanged": 40, "deleted": 1},
+    )  # the first try read 20 of them
+    assert set(house.users(name, state="deleted")) == {gone}
