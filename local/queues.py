@@ -17,7 +17,7 @@ from azure.storage.queue import QueueClient
 from azure.storage.queue import QueueMessage as Raw
 
 BUSY_SECONDS, IDLE_SECONDS = 0.1, 1.0
-HIDDEN_SECONDS = 600
+HIDDEN_SECONDS = 60  # Azure hides for ten minutes; here a killed host is started again at once, and somebody waits
 _QUEUE_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9](-?[a-z0-9])*")
 
 logger = logging.getLogger(__name__)

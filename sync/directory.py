@@ -19,7 +19,7 @@ from sys import intern
 from typing import Any, Literal, NamedTuple
 
 from storage.tables import Row, Write, decode_key, encode_key
-from sync.errors import CursorExpired, Deferred, TenantsyncError
+from sync.errors import CursorExpired, Deferred, GraphError, NotFound, TenantsyncError
 from sync.feed import Change
 from sync.jobs import Finish, Work
 from sync.models import UsersSettings
@@ -264,8 +264,13 @@ def _missing(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> di
 
 
 def _delta(work: Work, reading: Reading, at: dict[str, Any], nest: Nest) -> dict[str, Any]:
-    """One page of changes."""
-    page = work.graph.page(at["link"])
+    """One page of changes. A link that leads nowhere, or to another host than Graph, is worth no more than an old one."""
+    try:
+        page = work.graph.page(at["link"])
+    except GraphError as error:
+        if isinstance(error, NotFound) or error.code == "foreign-link":
+            raise CursorExpired("The delta link leads nowhere", http=error.http, graph_code=error.graph_code) from error
+        raise
     if page.next_link is None and page.delta_link is None:
         raise _no_delta_link()
     number = at["page"] + 1

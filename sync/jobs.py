@@ -16,7 +16,16 @@ from storage.meter import METER, Meter
 from storage.queues import MANUAL, SCHEDULED
 from storage.tables import Conflict, Row, Write
 from sync import schedule
-from sync.errors import Cancelled, Deferred, GraphError, LeaseLost, RequestError, SignInError, TenantsyncError
+from sync.errors import (
+    Cancelled,
+    Deferred,
+    Forbidden,
+    GraphError,
+    LeaseLost,
+    RequestError,
+    SignInError,
+    TenantsyncError,
+)
 from sync.models import SETTINGS as MODELS
 from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 from sync.runs import (
@@ -340,6 +349,8 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
     except (SignInError, GraphError, TenantsyncError) as error:
         if isinstance(error, SignInError):
             app.mark_sign_in_failed(run.connection, error)
+        if isinstance(error, Forbidden):
+            app.forget_sign_in(run.connection)
         _end(app, claim, "failed", error=error)
     except Exception:
         with suppress(Exception):

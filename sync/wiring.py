@@ -176,6 +176,12 @@ class App:
                 found = self._sign_ins.setdefault(key, found)
         return found
 
+    def forget_sign_in(self, name: str) -> None:
+        """Sign in afresh next time: a permission granted meanwhile shows in a new token only."""
+        with self._lock:
+            for key in [key for key in self._sign_ins if key[0] == name]:
+                del self._sign_ins[key]
+
     def graph(self, name: str, *, deadline: datetime) -> GraphClient:
         """A Graph client for one slice of a run. Raises connection-not-found, and as `credential` does."""
         connection = connections.load(self, name)

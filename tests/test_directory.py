@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from storage.tables import Write
 from sync import directory, jobs
 from sync.directory import FIELDS
 from sync.graph.client import GraphClient, Page
@@ -821,3 +822,30 @@ def test_who_leaves_while_a_listing_starts_over(
         {"unchanged": 40, "deleted": 1},
     )  # the first try read 20 of them
     assert set(house.users(name, state="deleted")) == {gone}
+
+
+@pytest.mark.parametrize("link", ["https://elsewhere.example/v1.0/users/delta?$deltatoken=x", "{graph}/v1.0/users/nobody"])
+def test_delta_link_that_leads_nowhere(house: House, new_tenant: NewTenant, link: str) -> None:
+    """A stored link to another host, or to nothing, means a full read in the same run, not a failure for ever."""
+    tenant = new_tenant(users=5, guestShare=0)
+    name = house.connect(tenant, users={})
+    house.run(name, "users")
+    data = house.app.tables.data
+    cursor = (data.get(name, "state|users") or {})["j_cursor"]
+    moved = {**cursor, "link": link.format(graph=tenant.cloud.graph)}
+    data.commit(name, [Write("merge", "state|users", {"j_cursor": moved})])
+
+    run = house.run(name, "users")
+
+    assert (run["status"], tally(run)) == ("succeeded", {"unchanged": 5})
+    assert tally(house.run(name, "users")) == {}
+
+
+def test_permission_granted_after_a_refused_run(house: House, new_tenant: NewTenant) -> None:
+    """A run that Graph forbade makes the next one sign in afresh, whose token shows what was granted meanwhile."""
+    tenant = new_tenant(users=3, guestShare=0, roles=[])
+    name = house.connect(tenant, users={})
+    assert house.run(name, "users")["status"] == "failed"
+    tenant.control.patch(f"apps/{tenant.client_id}", {"roles": ["User.Read.All"]})
+
+    assert tally(house.run(name, "users")) == {"created": 3}
