@@ -270,15 +270,20 @@ class _Storage:
             return TableServiceClient.from_connection_string(self._settings.storage_connection, **self._options)
         return TableServiceClient(self._settings.storage_uris["table"], credential=self.identity, **self._options)
 
+    @property
+    def _brief_retries(self) -> dict[str, Any]:
+        """The SDK's own retries of blobs and queues wait a minute and a half in all: longer than a caller does."""
+        return {**self._options, "initial_backoff": 1, "increment_base": 2, "retry_total": 3}
+
     def blobs(self) -> BlobServiceClient:
         if self._settings.storage_connection:
-            return BlobServiceClient.from_connection_string(self._settings.storage_connection, **self._options)
-        return BlobServiceClient(self._settings.storage_uris["blob"], credential=self.identity, **self._options)
+            return BlobServiceClient.from_connection_string(self._settings.storage_connection, **self._brief_retries)
+        return BlobServiceClient(self._settings.storage_uris["blob"], credential=self.identity, **self._brief_retries)
 
     def queues(self) -> QueueServiceClient:
         if self._settings.storage_connection:
-            return QueueServiceClient.from_connection_string(self._settings.storage_connection, **self._options)
-        return QueueServiceClient(self._settings.storage_uris["queue"], credential=self.identity, **self._options)
+            return QueueServiceClient.from_connection_string(self._settings.storage_connection, **self._brief_retries)
+        return QueueServiceClient(self._settings.storage_uris["queue"], credential=self.identity, **self._brief_retries)
 
 
 def _assertion(client: str | None, audience: str) -> str:
