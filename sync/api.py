@@ -11,7 +11,6 @@ from pydantic import Field
 from storage.tables import PAGE_LIMIT, Row, decode_key, encode_key
 from sync import checks, connections, feed, jobs, openapi
 from sync.connections import REMOVAL, SYNCS
-from sync.directory import USER
 from sync.errors import RequestError
 from sync.http import Call, Operation, Reply, decode_cursor, encode_cursor, public_etag
 from sync.models import (
@@ -33,6 +32,7 @@ from sync.models import (
     SyncOut,
     UserOut,
 )
+from sync.people import USER
 from sync.photos import blob_name
 from sync.runs import LOG, RUN, STATE, Run, load_run, parse_run
 
@@ -335,7 +335,7 @@ def _matches(user: UserOut, wanted: str) -> bool:
 def render_user(row: Row) -> UserOut:
     """A stored user as the contract shows it."""
     photo = row.get("j_photo")
-    known = {name: value for name, value in row["j_user"].items() if name in _USER_FIELDS and value is not None}
+    known = {name: value for name, value in row["j_fields"].items() if name in _USER_FIELDS and value is not None}
     return UserOut.model_validate(
         {
             **known,

@@ -49,9 +49,14 @@ MAX_ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Finish:
-    """A sync's code has nothing left to do. `state` is merged into the sync's state row (such as its cursor)."""
+    """A sync's code has nothing left to do. `state` is merged into the sync's state row.
+
+    `held` deletions, of so many stored items, wait for approval.
+    """
 
     state: Mapping[str, Any]
+    held: int = 0
+    of: int = 0
 
 
 @dataclass
@@ -127,14 +132,21 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
 
 
 def start(
-    app: "App", connection: str, sync: str, *, trigger: Trigger, mode: Mode = "delta", state: Write | None = None
+    app: "App",
+    connection: str,
+    sync: str,
+    *,
+    trigger: Trigger,
+    mode: Mode = "delta",
+    dry_run: bool = False,
+    state: Write | None = None,
 ) -> tuple[Run, bool]:
     """A queued run of `sync`, and whether it is new: while one is active, that one is returned.
 
     `state` is written in the transaction that makes the run.
     """
     now = app.clock()
-    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=False, queued_at=now)
+    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now)
     _put_due(app, sync, connection, now + WATCH)
     steps = [Write("insert", ACTIVE + sync, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
     try:
@@ -167,8 +179,8 @@ def _busy() -> RequestError:
     )
 
 
-def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, bool]:
-    """A manual run. It takes the place of a scheduled one that is overdue."""
+def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bool = False) -> tuple[Run, bool]:
+    """A manual run. Unless it is dry, it takes the place of a scheduled one that is overdue."""
     now = app.clock()
     settings, _ = load_settings(app, connection, sync)
     if not settings.enabled:
@@ -180,8 +192,8 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, 
         )
     state = app.tables.data.get(connection, STATE + sync) or {}
     due = _parse_due(state)
-    if due is None or due > now:
-        return start(app, connection, sync, trigger="manual", mode=mode)
+    if due is None or due > now or dry_run:
+        return start(app, connection, sync, trigger="manual", mode=mode, dry_run=dry_run)
     following = schedule.next_due(_schedule(settings), due, now)
     _put_due(app, sync, connection, following)
     return start(app, connection, sync, trigger="manual", mode=mode, state=_move_due(sync, following, state))
@@ -320,8 +332,8 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
             claim.release(app.clock())
             _send(app, claim.run)
         else:
-            status = "partial" if claim.run.counts.get("failed") else "succeeded"
-            _end(app, claim, status, state=finish.state)
+            status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
+            _end(app, claim, status, state=finish.state, error=_held(finish) if finish.held else None)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
@@ -373,7 +385,8 @@ def _end(
     now = app.clock()
     writes = [Write("delete", ACTIVE + run.sync)]
     if run.sync in MODELS:
-        writes.append(Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}))
+        kept = {} if run.dry_run else state or {}
+        writes.append(Write("merge", STATE + run.sync, {**kept, "last_run": run.id}))
     try:
         claim.commit(
             now, writes, status=status, finished_at=now, owner="", lease_until=None, error=error and problem(error)
@@ -385,6 +398,14 @@ def _end(
             _end(app, claim, "cancelled")
         return
     log.info("run finished connection=%s sync=%s run=%s status=%s", run.connection, run.sync, run.id, status)
+
+
+def _held(finish: Finish) -> TenantsyncError:
+    return TenantsyncError(
+        f"The deletion guard holds back {finish.held} deletions of {finish.of} stored items; all else was done",
+        code="deletions-held",
+        remedy="Look at the run's plan, then approve or reject it, or raise the limits in the settings.",
+    )
 
 
 def problem(error: TenantsyncError) -> Mapping[str, str]:
@@ -413,11 +434,58 @@ def cancel(app: "App", run: Run, etag: str) -> Run:
     """
     if run.status in TERMINAL:
         raise RequestError("The run is over", code="run-finished", status=409, remedy="Nothing to do.")
+    if run.status == "held":
+        return reject(app, run, etag)
     if not run.held_by_other(app.clock()):
         return _finish(app, run, etag, "cancelled")
     asked = replace(run, cancel=True)
     app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(asked), etag)])
     return asked
+
+
+def approve(app: "App", run: Run, etag: str) -> Run:
+    """Send a held run on its way to delete what its plan shows. Raises RequestError `run-not-held`, `sync-busy`."""
+    _must_be_held(run)
+    now = app.clock()
+    skipped = max(run.counts.get("skipped", 0) - run.checkpoint.get("held", 0), 0)
+    approved = replace(
+        run,
+        status="queued",
+        queued_at=now,
+        finished_at=None,
+        error=None,
+        counts={**run.counts, "skipped": skipped},
+        checkpoint={"stage": "approved", "page": run.checkpoint.get("page", 0)},
+    )
+    _put_due(app, run.sync, run.connection, now + WATCH)
+    steps = [
+        Write("replace", RUN + run.id, run_row(approved), etag),
+        Write("insert", ACTIVE + run.sync, {"run": run.id}),
+    ]
+    try:
+        app.tables.data.commit(run.connection, steps)
+    except Conflict:
+        if active_run(app.tables.data, run.connection, run.sync) is None:
+            raise
+        raise RequestError(
+            "Another run of this sync is active", code="sync-busy", status=409, remedy="Approve when it has ended."
+        ) from None
+    _send(app, approved)
+    return approved
+
+
+def reject(app: "App", run: Run, etag: str) -> Run:
+    """Drop the deletions of a held run. What is still true is proposed again by the next. Raises as `approve`."""
+    _must_be_held(run)
+    refused = TenantsyncError("The deletions were rejected", code="deletions-rejected", remedy="Nothing to do.")
+    ended = replace(run, status="partial", error=problem(refused))
+    app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(ended), etag)])
+    return ended
+
+
+def _must_be_held(run: Run) -> None:
+    if run.status != "held":
+        raise RequestError("The run holds nothing back", code="run-not-held", status=409, remedy="Nothing to do.")
 
 
 def poisoned(app: "App", message: Mapping[str, Any]) -> None:

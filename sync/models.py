@@ -399,6 +399,13 @@ class LogEntry(Model):
     remedy: str
 
 
+class PlanEntry(Model):
+    entity: str
+    id: str
+    action: Literal["create", "update", "restore", "delete", "none"]
+    reason: str
+
+
 # --- what was synced -------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +434,41 @@ class UserOut(Model):
     state: Literal["active", "deleted"]
     deleted_at: datetime | None
     photo: PhotoOut | None
+
+
+class DeviceOut(Model):
+    """`id` is the object id, `deviceId` that of the registration. `stale` is null where no sign-in was ever seen.
+
+    `duplicates` are the ids of other active devices that seem to be the same machine.
+    """
+
+    id: str
+    device_id: str | None = None
+    display_name: str | None = None
+    account_enabled: bool | None = None
+    operating_system: str | None = None
+    operating_system_version: str | None = None
+    trust_type: str | None = None
+    profile_type: str | None = None
+    is_compliant: bool | None = None
+    is_managed: bool | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    mdm_app_id: str | None = None
+    approximate_last_sign_in_date_time: str | None = None
+    registration_date_time: str | None = None
+    device_ownership: str | None = None
+    management_type: str | None = None
+    enrollment_type: str | None = None
+    device_category: str | None = None
+    physical_ids: list[str] = Field(default_factory=list)
+    system_labels: list[str] = Field(default_factory=list)
+    on_premises_sync_enabled: bool | None = None
+    owners: list[str] = Field(default_factory=list)
+    stale: bool | None
+    duplicates: list[str]
+    state: Literal["active", "deleted"]
+    deleted_at: datetime | None
 
 
 class ChangeOut(Model):

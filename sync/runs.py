@@ -9,7 +9,7 @@ also renews the lease. A worker that lost its claim cannot write, and a slice th
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ LEASE = timedelta(seconds=90)
 RUN = "run|"
 ACTIVE = "active|"
 LOG = "log|"
+PLAN = "plan|"
 SETTINGS = "settings|"
 STATE = "state|"
 TERMINAL = frozenset({"succeeded", "partial", "failed", "cancelled"})
@@ -82,6 +83,16 @@ class LogLine:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class PlanLine:
+    """One line of a plan: what a dry run would do, or a held run will do once it is approved."""
+
+    entity: str
+    id: str
+    action: str
+    reason: str
+
+
 def new_id(now: datetime) -> str:
     """A run id: newest first in the order of keys, and not to be guessed."""
     return f"{_NEWEST_FIRST - int(now.timestamp() * 1000):013d}-{secrets.token_hex(8)}"
@@ -131,7 +142,7 @@ class Claim:
         self._data = data
         self._etag = etag
         self._head = Head(data, run.connection)
-        self._logged = 0
+        self._packed = 0
         self.run = run
         self.cost: Callable[[], Mapping[str, Any]] = dict
 
@@ -163,16 +174,17 @@ class Claim:
         *,
         changes: Sequence[Change] = (),
         log: Sequence[LogLine] = (),
+        plan: Sequence[PlanLine] = (),
         outcomes: Mapping[str, int] | None = None,
         **fields: Any,
     ) -> None:
-        """Write everything or nothing (at most 96 `writes`); `fields` are set on the run, such as `checkpoint`."""
+        """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`."""
         counts = Counter(self.run.counts) + Counter(outcomes or {})
         wanted = {"counts": dict(counts), "lease_until": now + LEASE, "attempt": 0, **self.cost(), **fields}
-        log_writes = self._log_writes(log, now)
+        packed = [*self._pack(LOG, log, now), *self._pack(PLAN, plan, now)]
         for _ in range(_COMMIT_ATTEMPTS):
             run = replace(self.run, **wanted)
-            steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *log_writes]
+            steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *packed]
             if changes:
                 steps += self._head.append(changes, run.id, now)
             try:
@@ -191,14 +203,13 @@ class Claim:
         """Let go, so that any worker may go on from the checkpoint."""
         self.commit(now, **{"attempt": self.run.attempt, **fields, "owner": "", "lease_until": None})
 
-    def _log_writes(self, log: Sequence[LogLine], now: datetime) -> list[Write]:
-        """A row of the run log, in the order of slices: its lines are counted in the same transaction, so just once."""
-        if not log:
+    def _pack(self, prefix: str, lines: Sequence[LogLine | PlanLine], now: datetime) -> list[Write]:
+        """A row of log or plan, in the order of slices: what it tells of is in the same transaction, so just once."""
+        if not lines:
             return []
-        self._logged += 1
-        lines = [[line.level, line.entity, line.id, line.outcome, line.reason, line.remedy] for line in log]
-        key = f"{LOG}{self.run.id}|{self.run.slice:07d}|{self._logged:04d}"
-        return [Write("insert", key, {"j_lines": lines, "at": now})]
+        self._packed += 1
+        key = f"{prefix}{self.run.id}|{self.run.slice:07d}|{self._packed:04d}"
+        return [Write("insert", key, {"j_lines": [list(astuple(line)) for line in lines], "at": now})]
 
     def _reload(self, tried: Run) -> bool:
         """After a conflict: still ours and somebody else's row was in the way, or no longer ours.

@@ -37,6 +37,7 @@ from sync.settings import Settings
 
 EXECUTORS: Mapping[str, Executor] = {
     "users": directory.run_users,
+    "devices": directory.run_devices,
     "photos": photos.run_photos,
     REMOVAL: connections.remove,
 }
