@@ -110,6 +110,21 @@ def get_run_log(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["get_run_log"], wired)
 
 
+@app.route("connections/{name}/runs/{id}/plan", methods=["GET"])
+def get_run_plan(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_run_plan"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/approve", methods=["POST"])
+def approve_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["approve_run"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/reject", methods=["POST"])
+def reject_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["reject_run"], wired)
+
+
 @app.route("connections/{name}/users", methods=["GET"])
 def list_users(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["list_users"], wired)

@@ -1,8 +1,9 @@
 """Every call of the contract: what it takes, what it answers, and the few lines that do it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from sync.models import (
     HealthOut,
     LogEntry,
     Model,
+    PlanEntry,
     ReadyChecks,
     ReadyOut,
     RunIn,
@@ -34,7 +36,7 @@ from sync.models import (
 )
 from sync.people import USER
 from sync.photos import blob_name
-from sync.runs import LOG, RUN, STATE, Run, load_run, parse_run
+from sync.runs import LOG, PLAN, RUN, STATE, Run, load_run, parse_run
 
 VERSION = "0.1.0"
 CONSOLE = Path(__file__).resolve().parent.parent / "console"
@@ -204,9 +206,7 @@ def put_sync(call: Call) -> Reply:
 
 def start_run(call: Call) -> Reply:
     sync = _sync(call)
-    if call.body.dry_run:
-        raise RequestError("Not available yet", fields=[("/dryRun", "dry runs are not available in this version")])
-    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode)
+    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode, dry_run=call.body.dry_run)
     return _accepted(run)
 
 
@@ -277,23 +277,53 @@ def cancel_run(call: Call) -> Reply:
     return Reply(202, render_run(jobs.cancel(call.app, run, etag)))
 
 
-def get_run_log(call: Call) -> Reply:
-    run, _ = _run(call)
+def _packed(call: Call, prefix: str, run: Run) -> Iterator[tuple[str, datetime, list[Any]]]:
+    """The lines of a run's log or plan behind the cursor, each with its position and time."""
     after, skip = "", 0
     if call.query.cursor:
-        after, _, seen = decode_cursor(call.query.cursor, r"\d{7}\|\d{4}#\d{1,3}").partition("#")
+        after, _, seen = decode_cursor(call.query.cursor, r"\d{7,9}\|\d{4,9}#\d{1,4}").partition("#")
         skip = int(seen) + 1
-    prefix = f"{LOG}{run.id}|"
-    entries: list[LogEntry] = []
+    prefix = f"{prefix}{run.id}|"
     for row in call.app.tables.data.scan(run.connection, prefix, start=prefix + after):
         key = row["key"][len(prefix) :]
         for place, line in enumerate(row["j_lines"]):
-            if (key == after and place < skip) or call.query.level not in (None, line[0]):
-                continue
-            entries.append(_log_entry(row["at"], line))
-            if len(entries) == call.query.top:
-                return Reply(200, _list(entries, f"{key}#{place}"))
-    return Reply(200, _list(entries, None))
+            if key != after or place >= skip:
+                yield f"{key}#{place}", row["at"], line
+
+
+def _page_of(call: Call, entries: Iterable[tuple[str, Any]]) -> Reply:
+    """The first `top` of `entries`, each with its position."""
+    found = list(islice(entries, call.query.top))
+    following = found[-1][0] if len(found) == call.query.top else None
+    return Reply(200, _list((entry for _, entry in found), following))
+
+
+def get_run_log(call: Call) -> Reply:
+    run, _ = _run(call)
+    level = call.query.level
+    lines = ((place, at, line) for place, at, line in _packed(call, LOG, run) if level in (None, line[0]))
+    return _page_of(call, ((place, _log_entry(at, line)) for place, at, line in lines))
+
+
+def get_run_plan(call: Call) -> Reply:
+    run, _ = _run(call)
+    entries = ((place, PlanEntry(**dict(zip(_PLAN, line, strict=True)))) for place, _, line in _packed(call, PLAN, run))
+    return _page_of(call, entries)
+
+
+def approve_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return _accepted(jobs.approve(call.app, run, etag))
+
+
+def reject_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return Reply(200, render_run(jobs.reject(call.app, run, etag)))
+
+
+_PLAN = ("entity", "id", "action", "reason")
 
 
 def _log_entry(at: datetime, line: list[Any]) -> LogEntry:
@@ -482,6 +512,33 @@ OPERATIONS = {
             get_run_log,
             {200: list[LogEntry]},
             query=LogQuery,
+        ),
+        Operation(
+            "get_run_plan",
+            "GET",
+            _R + "/plan",
+            "What a dry or held run would do",
+            get_run_plan,
+            {200: list[PlanEntry]},
+            query=ListQuery,
+        ),
+        Operation(
+            "approve_run",
+            "POST",
+            _R + "/approve",
+            "Delete what a held run shows",
+            approve_run,
+            {202: RunOut},
+            errors=(409, 412),
+        ),
+        Operation(
+            "reject_run",
+            "POST",
+            _R + "/reject",
+            "Drop what a held run shows",
+            reject_run,
+            {200: RunOut},
+            errors=(409, 412),
         ),
         Operation("list_users", "GET", _C + "/users", "Users", list_users, {200: list[UserOut]}, query=UsersQuery),
         Operation("get_user", "GET", _C + "/users/{id}", "One user", get_user, {200: UserOut}),

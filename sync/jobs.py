@@ -333,7 +333,8 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
             _send(app, claim.run)
         else:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
-            _end(app, claim, status, state=finish.state, error=_held(finish) if finish.held else None)
+            held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
+            _end(app, claim, status, state=finish.state, **held)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
@@ -379,6 +380,7 @@ def _end(
     *,
     state: Mapping[str, Any] | None = None,
     error: TenantsyncError | None = None,
+    **fields: Any,
 ) -> None:
     """Finish the run that `claim` holds, in one transaction with the sync's state."""
     run = claim.run
@@ -389,7 +391,14 @@ def _end(
         writes.append(Write("merge", STATE + run.sync, {**kept, "last_run": run.id}))
     try:
         claim.commit(
-            now, writes, status=status, finished_at=now, owner="", lease_until=None, error=error and problem(error)
+            now,
+            writes,
+            status=status,
+            finished_at=now,
+            owner="",
+            lease_until=None,
+            error=error and problem(error),
+            **fields,
         )
     except (LeaseLost, Cancelled):
         if status == "cancelled":
@@ -455,7 +464,7 @@ def approve(app: "App", run: Run, etag: str) -> Run:
         finished_at=None,
         error=None,
         counts={**run.counts, "skipped": skipped},
-        checkpoint={"stage": "approved", "page": run.checkpoint.get("page", 0)},
+        checkpoint={"stage": "approved", "page": 0},
     )
     _put_due(app, run.sync, run.connection, now + WATCH)
     steps = [
