@@ -20,7 +20,6 @@ from sync.errors import Cancelled, Deferred, GraphError, LeaseLost, RequestError
 from sync.models import SETTINGS as MODELS
 from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 from sync.runs import (
-    ACTIVE,
     RUN,
     SETTINGS,
     STATE,
@@ -148,11 +147,11 @@ def start(
     now = app.clock()
     run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now)
     _put_due(app, sync, connection, now + WATCH)
-    steps = [Write("insert", ACTIVE + sync, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
+    steps = [Write("insert", run.active_key, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
     try:
         app.tables.data.commit(connection, [*steps, state] if state else steps)
     except Conflict:
-        found = active_run(app.tables.data, connection, sync)
+        found = active_run(app.tables.data, connection, sync, dry=dry_run)
         if found is None:
             raise _busy() from None
         if found[0].id != run.id:  # else this very write is there: its answer was lost and the SDK sent it again
@@ -239,10 +238,11 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
         _put_due(app, sync, connection, following)
         start(app, connection, sync, trigger="timer", state=_move_due(sync, following, state))
         return
-    found = active_run(app.tables.data, connection, sync)
-    if found is not None:
-        _put_due(app, sync, connection, now + WATCH)
-        kick(app, found[0])
+    for dry in (False, True):
+        found = active_run(app.tables.data, connection, sync, dry=dry)
+        if found is not None:
+            _put_due(app, sync, connection, now + WATCH)
+            kick(app, found[0])
 
 
 def _due_key(due: datetime, connection: str, sync: str) -> str:
@@ -385,7 +385,7 @@ def _end(
     """Finish the run that `claim` holds, in one transaction with the sync's state."""
     run = claim.run
     now = app.clock()
-    writes = [Write("delete", ACTIVE + run.sync)]
+    writes = [Write("delete", run.active_key)]
     if run.sync in MODELS:
         kept = {} if run.dry_run else state or {}
         writes.append(Write("merge", STATE + run.sync, {**kept, "last_run": run.id}))
@@ -429,7 +429,7 @@ def _finish(app: "App", run: Run, etag: str, status: str, error: Mapping[str, st
         run.connection,
         [
             Write("replace", RUN + run.id, run_row(ended), etag),
-            Write("delete", ACTIVE + run.sync),
+            Write("delete", run.active_key),
             Write("merge", STATE + run.sync, {"last_run": run.id}),
         ],
     )
@@ -469,7 +469,7 @@ def approve(app: "App", run: Run, etag: str) -> Run:
     _put_due(app, run.sync, run.connection, now + WATCH)
     steps = [
         Write("replace", RUN + run.id, run_row(approved), etag),
-        Write("insert", ACTIVE + run.sync, {"run": run.id}),
+        Write("insert", run.active_key, {"run": run.id}),
     ]
     try:
         app.tables.data.commit(run.connection, steps)

@@ -380,6 +380,11 @@ class Batch:
         """Count and log an item that leads to no write now."""
         self._count(item_id, decision, quiet=True)
 
+    def tell(self, lines: Sequence[LogLine], *, skipped: int = 0) -> None:
+        """Log findings that belong to no single outcome, and count members that were left out."""
+        self._quiet_log += lines
+        self._quiet["skipped"] += skipped
+
     def plan(self, item_id: str, action: str, reason: str) -> None:
         """Show in the plan of a dry run what would be done."""
         self._plan.append(PlanLine(self._mirror.kind.entity, item_id, action, reason))

@@ -471,6 +471,56 @@ class DeviceOut(Model):
     deleted_at: datetime | None
 
 
+class GroupRef(Model):
+    id: str
+    display_name: str | None
+
+
+class ContactOut(Model):
+    """`azureState` is `none` for a contact of the portal's own."""
+
+    id: str
+    azure_id: str | None
+    azure_state: Literal["active", "deleted", "none"]
+    display_name: str | None
+    given_name: str | None
+    surname: str | None
+    mobile_phone: str | None
+    mail: str | None
+    groups: list[GroupRef]
+
+
+class ContactGroupOut(Model):
+    id: str
+    azure_id: str
+    azure_state: Literal["active", "deleted"]
+    display_name: str | None
+
+
+_Text = Annotated[str, Field(max_length=256)]
+_Display = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class ContactIn(Model):
+    """A contact of the portal's own."""
+
+    display_name: _Display
+    given_name: _Text | None = None
+    surname: _Text | None = None
+    mobile_phone: _Text | None = None
+    mail: _Text | None = None
+
+
+class ContactPatch(Model):
+    """What is named is changed; null empties a field."""
+
+    display_name: _Display | None = None
+    given_name: _Text | None = None
+    surname: _Text | None = None
+    mobile_phone: _Text | None = None
+    mail: _Text | None = None
+
+
 class ChangeOut(Model):
     cursor: str
     at: datetime

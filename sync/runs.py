@@ -62,6 +62,11 @@ class Run:
     error: Mapping[str, str] | None = None
 
     @property
+    def active_key(self) -> str:
+        """The key of the row that exists while a run of this sync is active; dry runs have their own."""
+        return active_key(self.sync, dry=self.dry_run)
+
+    @property
     def done(self) -> int:
         """Items dealt with so far."""
         return sum(self.counts.values())
@@ -126,9 +131,13 @@ def load_run(data: Table, connection: str, run_id: str) -> tuple[Run, str] | Non
     return None if row is None else (parse_run(connection, row), row["etag"])
 
 
-def active_run(data: Table, connection: str, sync: str) -> tuple[Run, str] | None:
+def active_key(sync: str, *, dry: bool) -> str:
+    return f"{ACTIVE}{sync}|dry" if dry else ACTIVE + sync
+
+
+def active_run(data: Table, connection: str, sync: str, *, dry: bool = False) -> tuple[Run, str] | None:
     """The run of `sync` that is not finished yet, if any."""
-    active = data.get(connection, ACTIVE + sync)
+    active = data.get(connection, active_key(sync, dry=dry))
     return None if active is None else load_run(data, connection, active["run"])
 
 

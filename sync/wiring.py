@@ -25,7 +25,7 @@ from storage.meter import MeteredTransport
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
-from sync import connections, directory, photos
+from sync import connections, contacts, directory, photos
 from sync.connections import REMOVAL, Connection
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.graph.budget import Budget, BudgetState
@@ -38,6 +38,7 @@ from sync.settings import Settings
 EXECUTORS: Mapping[str, Executor] = {
     "users": directory.run_users,
     "devices": directory.run_devices,
+    "contacts": contacts.run_contacts,
     "photos": photos.run_photos,
     REMOVAL: connections.remove,
 }
