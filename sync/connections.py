@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
 
@@ -94,11 +94,20 @@ def page(app: "App", after: str, top: int) -> list[Connection]:
 
 def save(app: "App", connection: Connection) -> Connection:
     """Write a changed connection over the one it was loaded as. Raises Conflict."""
-    changed = replace(connection, updated_at=app.clock().isoformat())
-    etag = app.tables.connections.commit(
-        PARTITION, [Write("replace", connection.name, _row(changed), connection.etag)]
-    )[0]
-    return replace(changed, etag=etag)
+    return _write(app, "replace", replace(connection, updated_at=app.clock().isoformat()))
+
+
+def _write(app: "App", kind: Literal["insert", "replace"], connection: Connection) -> Connection:
+    """Raises Conflict, but not where the row is this very write: its answer was lost and the SDK sent it again."""
+    row = _row(connection)
+    try:
+        etag = app.tables.connections.commit(PARTITION, [Write(kind, connection.name, row, connection.etag or None)])[0]
+    except Conflict:
+        found = find(app.tables.connections, connection.name)
+        if found is None or _row(found) != row:
+            raise
+        etag = found.etag
+    return replace(connection, etag=etag)
 
 
 def render(connection: Connection, today: date) -> ConnectionOut:
@@ -148,11 +157,11 @@ def create(app: "App", wanted: ConnectionIn) -> Connection:
         updated_at=now,
     )
     try:
-        etag = app.tables.connections.commit(PARTITION, [Write("insert", connection.name, _row(connection))])[0]
+        made = _write(app, "insert", connection)
     except Conflict:
         raise _exists() from None
     log.info("connection created connection=%s", connection.name)
-    return replace(connection, etag=etag)
+    return made
 
 
 def _exists() -> RequestError:

@@ -7,7 +7,7 @@ new one, and a watch row in the due index makes the timers look.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,8 @@ class Work:
     claim: Claim
     settings: SyncSettings
     deadline: datetime
+    _looked: datetime | None = field(default=None, init=False)
+    _longest: timedelta = field(default=timedelta(0), init=False)
 
     @property
     def run(self) -> Run:
@@ -84,8 +86,15 @@ class Work:
         return self.app.clock()
 
     def time_is_up(self) -> bool:
-        """Whether to stop at the next checkpoint, so that another message carries the run on."""
-        return self.app.clock() >= self.deadline
+        """Whether to stop here, so that another message carries the run on.
+
+        Asked before every step: it is up when one as long as the longest so far would end after the deadline.
+        """
+        now = self.app.clock()
+        if self._looked is not None:
+            self._longest = max(self._longest, now - self._looked)
+        self._looked = now
+        return now + self._longest >= self.deadline
 
     def state(self, sync: str | None = None) -> Row:
         """The state row of a sync (this run's own by default); empty where it has none yet."""

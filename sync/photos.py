@@ -92,7 +92,13 @@ def run_photos(work: Work) -> Finish | None:
     if work.run.total is None:
         people = work.app.tables.data.scan(work.connection, USER, columns=(), where="state eq 'active'")
         work.claim.commit(work.now(), total=sum(1 for _ in people), unit="people")
-    walk = _Walk(work, settings.size, first_pass=not complete, guesses=at.get("guesses", GUESSES))
+    walk = _Walk(
+        work,
+        settings.size,
+        first_pass=not complete,
+        guesses=at.get("guesses", GUESSES),
+        counted=frozenset(at.get("counted", ())),
+    )
     if not walk.go(at.get("after", ""), at.get("pending", [])):
         return None
     return Finish({"complete": settings.size})
@@ -127,13 +133,18 @@ def _wait_for_users(work: Work, last_run: str | None) -> NoReturn:
 
 
 class _Walk:
-    """The walk over all users, in slices; it commits what it did together with how far it came."""
+    """The walk over all users, in slices; it commits what it did together with how far it came.
 
-    def __init__(self, work: Work, size: str, *, first_pass: bool, guesses: int) -> None:
+    Where that takes several transactions, `counted` names those whom the earlier ones hold: a worker that comes by again
+    because the last one never came about does not count them twice.
+    """
+
+    def __init__(self, work: Work, size: str, *, first_pass: bool, guesses: int, counted: frozenset[str]) -> None:
         self._work = work
         self._size = size
         self._first_pass = first_pass
         self._guesses = guesses
+        self._counted = counted
         self._graph = work.graph
         self._batches = work.app.settings.photo_batches
         self._allowed = False
@@ -285,18 +296,27 @@ class _Walk:
             return
         parts = list(_chunks([result for result in results if result.columns], WRITES)) or [[]]
         quiet = [result for result in results if not result.columns]
-        for number, part in enumerate(parts, start=1):
-            last = number == len(parts)
-            told = [*part, *quiet] if last else part
-            self._work.claim.commit(
-                self._work.now(),
-                [Write("merge", result.person.key, result.columns or {}) for result in part],
-                changes=[Change("photo", result.person.id, result.change) for result in part if result.change],
-                log=[_line(result) for result in told if result.reason],
-                outcomes=Counter(result.outcome for result in told),
-                checkpoint=self._checkpoint(after, waiting) if last else self._work.run.checkpoint,
-            )
-            self._forget_old(part)
+        for part in parts[:-1]:
+            keys = {result.person.key for result in part}
+            self._write(part, part, {**self._work.run.checkpoint, "counted": sorted(self._counted | keys)})
+            self._counted |= keys
+        left = self._counted - {result.person.key for result in results}
+        checkpoint = {**self._checkpoint(after, waiting), "counted": sorted(left)}
+        self._write(parts[-1], [*parts[-1], *quiet], checkpoint)
+        self._counted = left
+
+    def _write(self, part: Sequence[Result], told: Sequence[Result], checkpoint: Mapping[str, Any]) -> None:
+        """One transaction with the rows of `part`, the counts and log lines of `told`, and `checkpoint`."""
+        new = [result for result in told if result.person.key not in self._counted]
+        self._work.claim.commit(
+            self._work.now(),
+            [Write("merge", result.person.key, result.columns or {}) for result in part],
+            changes=[Change("photo", result.person.id, result.change) for result in part if result.change],
+            log=[_line(result) for result in new if result.reason],
+            outcomes=Counter(result.outcome for result in new),
+            checkpoint=checkpoint,
+        )
+        self._forget_old(part)
 
     def _plan(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
         """What a dry run leaves behind."""

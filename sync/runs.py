@@ -35,7 +35,9 @@ Outcome = Literal["created", "updated", "unchanged", "deleted", "restored", "ski
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one sync of one connection. `checkpoint` belongs to the sync's own code."""
+    """One run of one sync of one connection. `checkpoint` belongs to the sync's own code, `commits` tells one write
+    of it from the next.
+    """
 
     id: str
     connection: str
@@ -51,6 +53,7 @@ class Run:
     graph: Mapping[str, int] = field(default_factory=dict)
     transactions: int = 0
     slice: int = 0
+    commits: int = 0
     attempt: int = 0
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     owner: str = ""
@@ -189,7 +192,8 @@ class Claim:
     ) -> None:
         """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`."""
         counts = Counter(self.run.counts) + Counter(outcomes or {})
-        wanted = {"counts": dict(counts), "lease_until": now + LEASE, "attempt": 0, **self.cost(), **fields}
+        renewed = {"commits": self.run.commits + 1, "lease_until": now + LEASE, "attempt": 0}
+        wanted = {"counts": dict(counts), **renewed, **self.cost(), **fields}
         packed = [*self._pack(LOG, log, now), *self._pack(PLAN, plan, now)]
         for _ in range(_COMMIT_ATTEMPTS):
             run = replace(self.run, **wanted)

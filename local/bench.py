@@ -1,0 +1,325 @@
+"""What syncs cost at size: requests, storage transactions, seconds, slices and memory, against the bounds set for them."""
+
+import argparse
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import psutil
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from local.portal import Control, Json, Portal, Tenant
+from local.processes import ROOT, Failed
+from local.stack import LOGS, Stack
+from sync.settings import Settings
+
+SIZES = (1_000, 10_000)
+LARGE = 100_000
+LARGE_LATENCY_MS = 20
+PICTURE = ROOT / "docs/cost.svg"
+RUN_SECONDS = 3 * 3600
+MEMORY_MB = 250
+DELTA_PAGE = 200
+FURTHER_CHANGES = (0.001, 0.1)  # shares of the users, beside none and 1%
+SYNCS = ("users", "photos")
+_SLICE = re.compile(r" run_(?:manual|scheduled)_sync \S+ local\.functions: \w+ after (\d+) ms$")
+
+
+def main(stack: Stack, argv: Sequence[str]) -> int:
+    """0 when every bound was met."""
+    parser = argparse.ArgumentParser(prog="dev.py bench", description="Measure what syncs cost at size.")
+    parser.add_argument("--users", type=sizes, default=SIZES, metavar="N,...", help="sizes of the tenants")
+    parser.add_argument(
+        "--full", action="store_true", help=f"also {LARGE:,} users, with {LARGE_LATENCY_MS} ms of latency"
+    )
+    parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="where the SVG is drawn")
+    options = parser.parse_args(argv)
+    bench = Bench(stack)
+    print(HEADER, flush=True)
+    wanted = [(users, 0) for users in options.users] + [(LARGE, LARGE_LATENCY_MS)] * options.full
+    for number, (users, latency) in enumerate(wanted, start=1):
+        bench.size(users, latency, seed=number, changes=users == max(options.users))
+    verdicts = list(judge(bench.measured, bench.slice_seconds))
+    print("\nBounds", *verdicts, sep="\n  ")
+    draw(bench.measured, options.picture)
+    print(f"\nThe picture is {options.picture}")
+    return 0 if all(verdict.met for verdict in verdicts) else 1
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run cost. `changed` users or photos since the run before; None is the first run."""
+
+    sync: str
+    users: int
+    changed: int | None
+    requests: int
+    posts: int
+    items: int
+    tokens: int
+    transactions: int
+    seconds: float
+    slices: int
+    longest: float
+    megabytes: float
+
+    @property
+    def scenario(self) -> str:
+        if self.changed is None:
+            return f"first {self.sync} sync"
+        return f"{self.changed:,} changed, {self.sync}" if self.changed else f"nothing changed, {self.sync}"
+
+    def row(self) -> str:
+        return ROW.format(
+            users=f"{self.users:,}",
+            scenario=self.scenario,
+            requests=f"{self.requests:,}",
+            posts=f"{self.posts:,}",
+            items=f"{self.items:,}",
+            tokens=self.tokens,
+            transactions=f"{self.transactions:,}",
+            seconds=f"{self.seconds:,.1f}",
+            slices=self.slices,
+            longest=f"{self.longest:,.1f}",
+            megabytes=f"{self.megabytes:.0f}",
+        )
+
+
+ROW = (
+    "{users:>8}  {scenario:<22} {requests:>9} {posts:>7} {items:>9} {tokens:>7} {transactions:>8} {seconds:>9} "
+    "{slices:>7} {longest:>9} {megabytes:>8}"
+)
+HEADER = "\n".join(
+    (
+        ROW.format(
+            users="", scenario="", requests="Graph", posts="batch", items="requests", tokens="token", transactions="storage",
+            seconds="", slices="", longest="longest", megabytes="peak",
+        ),
+        ROW.format(
+            users="users", scenario="run", requests="requests", posts="POSTs", items="in them", tokens="requests",
+            transactions="trans.", seconds="seconds", slices="slices", longest="slice, s", megabytes="mem., MB",
+        ),
+    )
+)  # fmt: skip
+
+
+class Bench:
+    """Runs the scenarios and measures them from outside: the API, the cloud's counters, the host's log and memory."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._portal = Portal.of(stack)
+        self._control = Control.of(stack)
+        self._log = (LOGS / "host.log").open()
+        self._memory = Memory(stack.pids["host"])
+        self.slice_seconds = Settings.read(stack.app_settings).slice_seconds
+        self.measured: list[Figures] = []
+
+    def size(self, users: int, latency: int, *, seed: int, changes: bool) -> None:
+        """All scenarios in a tenant of this size, where everybody counts and 6 in 10 have a photo."""
+        tenant = self._control.generate(users=users, seed=seed, guestShare=0)
+        tenant.call("POST", "faults", {"latencyMs": latency})
+        name = f"bench-{users}"
+        self._portal.post("connections", tenant.connection(name))
+        for sync in SYNCS:
+            self._portal.enable(name, sync, schedule={"mode": "manual"})
+        for changed in (None, 0):
+            self._both(name, tenant, users, changed)
+        for share in (0.01, *(FURTHER_CHANGES if changes else ())):
+            self._both(name, tenant, users, ceil(users * share))
+
+    def _both(self, name: str, tenant: Tenant, users: int, changed: int | None) -> None:
+        for sync, kind in zip(SYNCS, ("patch", "photo"), strict=True):
+            if changed:
+                tenant.call("POST", "mutate", {"count": changed, "seed": changed, "kinds": [kind]})
+            figures = self._measure(name, tenant, sync, users, changed)
+            self.measured.append(figures)
+            print(figures.row(), flush=True)
+
+    def _measure(self, name: str, tenant: Tenant, sync: str, users: int, changed: int | None) -> Figures:
+        tenant.call("POST", "counters")
+        self._log.read()
+        self._memory.reset()
+        run = self._portal.start(name, sync)
+        run = self._portal.wait(name, run, seconds=RUN_SECONDS, watch=self._memory.look, pause=0.5)
+        if run["status"] != "succeeded":
+            raise Failed(f"The {sync} sync of {users:,} users ended as {run['status']}: {run['error']}")
+        served = tenant.call("GET", "counters")
+        self._agree(run, served["graph"])
+        return Figures(
+            sync=sync,
+            users=users,
+            changed=changed,
+            requests=served["graph"]["requests"],
+            posts=served["graph"]["batchPosts"],
+            items=served["graph"]["batchItems"],
+            tokens=served["tokens"],
+            transactions=run["storage"]["transactions"],
+            seconds=seconds(run),
+            slices=run["slices"],
+            longest=max(self._slices(run["slices"])),
+            megabytes=self._memory.peak(),
+        )
+
+    def _agree(self, run: Json, served: Json) -> None:
+        """Failed where the run says of itself what the simulated cloud did not see."""
+        own = (run["graph"]["requests"], run["graph"]["batched"])
+        if own != (served["requests"], served["batchItems"]):
+            raise Failed(f"The run counted {own} Graph requests and items, the cloud {served}.")
+
+    def _slices(self, count: int) -> list[float]:
+        """Seconds of each slice of the last run, from the host's log: its line comes a moment after the run's end."""
+        found: list[float] = []
+        last = time.monotonic() + 30
+        while len(found) < count and time.monotonic() < last:
+            lines = self._log.read().splitlines()
+            found += [int(hit[1]) / 1000 for hit in map(_SLICE.search, lines) if hit]
+            time.sleep(0.05)
+        if len(found) < count:
+            raise Failed(f"The host's log has {len(found)} slices, the run {count}: is another dev.py running here?")
+        return found
+
+
+class Memory:
+    """The peak resident memory of a process: the kernel's own mark on Linux, elsewhere the highest value looked at."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._proc = Path(f"/proc/{pid}")
+        self._highest = 0
+
+    def reset(self) -> None:
+        """Begin anew with what is resident now."""
+        self._highest = 0
+        if (self._proc / "clear_refs").exists():
+            (self._proc / "clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+
+    def look(self, _run: Json) -> None:
+        self._highest = max(self._highest, self._process.memory_info().rss)
+
+    def peak(self) -> float:
+        """Megabytes since `reset`."""
+        self.look({})
+        if (self._proc / "status").exists():
+            hit = re.search(r"^VmHWM:\s+(\d+) kB$", (self._proc / "status").read_text(), re.MULTILINE)
+            return int(hit[1]) / 1024 if hit else 0.0
+        return self._highest / 1024**2
+
+
+def seconds(run: Json) -> float:
+    started, finished = (datetime.fromisoformat(run[name]) for name in ("startedAt", "finishedAt"))
+    return (finished - started).total_seconds()
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+BATCH = 20
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A bound, the figure that it is for, and what both are about."""
+
+    text: str
+    value: float
+    bound: float
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.bound
+
+    def __str__(self) -> str:
+        return (
+            f"{'met' if self.met else 'NOT MET':<8} {self.text:<55} {self.value:>8,.0f} of at most {self.bound:>6,.0f}"
+        )
+
+
+def judge(measured: Sequence[Figures], slice_seconds: int) -> Iterator[Verdict]:
+    """Every bound for what was measured: requests run by run, memory and slices by the worst of a size."""
+    for each in measured:
+        what = "batch POSTs" if each.sync == "photos" else "Graph requests"
+        yield Verdict(f"{each.users:,} users, {each.scenario}: {what}", each.requests, most_requests(each))
+    for users in dict.fromkeys(each.users for each in measured):
+        same = [each for each in measured if each.users == users]
+        yield Verdict(f"{users:,} users: peak memory in MB", max(each.megabytes for each in same), MEMORY_MB)
+        yield Verdict(f"{users:,} users: longest slice in seconds", max(each.longest for each in same), slice_seconds)
+
+
+def most_requests(figures: Figures) -> int:
+    """How many Graph requests a run may cost: for 10,000 users 15, then 2, and 510, then 505, batches.
+
+    A hundredth more for a hundredth changed: a request for each page of 200 changed users after the first, and a batch
+    for each 20 changed photos.
+    """
+    changed = figures.changed or 0
+    if figures.sync == "users":
+        return ceil(figures.users / PAGE) + 5 if figures.changed is None else 2 + max(0, ceil(changed / DELTA_PAGE) - 1)
+    return ceil(figures.users / BATCH) + (10 if figures.changed is None else 5 + ceil(changed / BATCH))
+
+
+# --- picture ---------------------------------------------------------------------------------------------------------
+
+STYLES = {"first": "-", "nothing changed": "--", "1% changed": ":"}
+COLOURS = {"users": "#0b6e99", "photos": "#c2571a"}
+COSTS: dict[str, Callable[[Figures], int]] = {
+    "Graph requests": lambda figures: figures.requests,
+    "storage transactions": lambda figures: figures.transactions,
+}
+
+
+def draw(measured: Sequence[Figures], file: Path) -> None:
+    """Cost against the number of users and against the number of changes, as an SVG that is equal for equal figures."""
+    with rc_context({"svg.hashsalt": "tenantsync", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(10, 7), layout="constrained")
+        for row, (cost, value) in zip(figure.subplots(2, 2), COSTS.items(), strict=True):
+            _draw_sizes(row[0], measured, value)
+            _draw_changes(row[1], measured, value)
+            for axes in row:
+                axes.set_ylabel(cost)
+                axes.grid(visible=True, alpha=0.3)
+                axes.legend(fontsize=7)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, format="svg", metadata={"Date": None})
+
+
+def _draw_sizes(axes: Any, measured: Sequence[Figures], cost: Callable[[Figures], int]) -> None:
+    chosen: dict[str, Callable[[Figures], bool]] = {
+        "first": lambda each: each.changed is None,
+        "nothing changed": lambda each: each.changed == 0,
+        "1% changed": lambda each: each.changed == ceil(each.users / 100),
+    }
+    for sync in SYNCS:
+        for name, fits in chosen.items():
+            points = [(each.users, cost(each)) for each in measured if each.sync == sync and fits(each)]
+            axes.plot(
+                *zip(*points, strict=True), STYLES[name], color=COLOURS[sync], marker="o", label=f"{sync}, {name}"
+            )
+    axes.set(xscale="log", yscale="log", xlabel="users in the tenant")
+
+
+def _draw_changes(axes: Any, measured: Sequence[Figures], cost: Callable[[Figures], int]) -> None:
+    counts = {each.users: 0 for each in measured}
+    for each in measured:
+        counts[each.users] += 1
+    users = max(counts, key=lambda size: counts[size])  # the size that was measured with more changes
+    for sync in SYNCS:
+        points = sorted(
+            (each.changed, cost(each))
+            for each in measured
+            if each.sync == sync and each.users == users and each.changed is not None
+        )
+        axes.plot(*zip(*points, strict=True), color=COLOURS[sync], marker="o", label=sync)
+    axes.set(xscale="symlog", yscale="log", xlabel=f"changes since the last run, of {users:,} users")
+    axes.set_xlim(left=0)

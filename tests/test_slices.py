@@ -1,0 +1,32 @@
+"""A slice ends within its time: no step is begun that would not fit any more."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from sync.jobs import Work
+from sync.models import SyncSettings
+
+BEGIN = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("steps", "done"),
+    [
+        ([10, 10, 10, 10, 10, 10, 10], 5),  # the sixth would end just when the time is over
+        ([5, 5, 20, 5, 5, 5, 5, 5], 5),  # one as long as the longest would not fit behind 40 seconds
+        ([90, 1], 1),  # there is always one step, or the run would never end
+        ([0.5] * 200, 119),
+    ],
+)
+def test_work_stops_before_a_step_that_would_not_fit(steps: list[float], done: int) -> None:
+    now = BEGIN
+    work = Work(SimpleNamespace(clock=lambda: now), None, SyncSettings(), BEGIN + timedelta(seconds=60))  # type: ignore[arg-type] # only the clock is asked
+    finished = 0
+    while not work.time_is_up():
+        now += timedelta(seconds=steps[finished])
+        finished += 1
+
+    assert finished == done
+    assert now <= work.deadline or finished == 1
