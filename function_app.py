@@ -140,6 +140,46 @@ def get_photo(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["get_photo"], wired)
 
 
+@app.route("connections/{name}/devices", methods=["GET"])
+def list_devices(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_devices"], wired)
+
+
+@app.route("connections/{name}/devices/{id}", methods=["GET"])
+def get_device(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_device"], wired)
+
+
+@app.route("connections/{name}/contacts", methods=["GET"])
+def list_contacts(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_contacts"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["GET"])
+def get_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_contact"], wired)
+
+
+@app.route("connections/{name}/contacts", methods=["POST"])
+def create_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["create_contact"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["PATCH"])
+def edit_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["edit_contact"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["DELETE"])
+def delete_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["delete_contact"], wired)
+
+
+@app.route("connections/{name}/contact-groups", methods=["GET"])
+def list_contact_groups(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_contact_groups"], wired)
+
+
 @app.route("connections/{name}/changes", methods=["GET"])
 def list_changes(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["list_changes"], wired)
