@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from storage.tables import Conflict, Row, Table, Write
-from sync.errors import Cancelled, LeaseLost, TenantsyncError
+from sync.errors import Cancelled, Deferred, LeaseLost
 from sync.feed import Change, Head
 
 LEASE = timedelta(seconds=90)
@@ -25,7 +25,7 @@ PLAN = "plan|"
 SETTINGS = "settings|"
 STATE = "state|"
 TERMINAL = frozenset({"succeeded", "partial", "failed", "cancelled"})
-_COMMIT_ATTEMPTS = 12
+_COMMIT_ATTEMPTS = 40
 _NEWEST_FIRST = 10**13
 
 Trigger = Literal["timer", "manual", "notification", "lifecycle"]
@@ -147,7 +147,8 @@ def active_run(data: Table, connection: str, sync: str, *, dry: bool = False) ->
 class Claim:
     """A run that this worker holds.
 
-    `commit` raises LeaseLost once another worker holds it or it is gone, Cancelled once somebody asked for that.
+    `commit` raises LeaseLost once another worker holds it or it is gone, Cancelled once somebody asked for that,
+    Deferred `storage-busy` where others kept writing the same rows.
     """
 
     def __init__(self, data: Table, run: Run, etag: str) -> None:
@@ -210,7 +211,7 @@ class Claim:
             if changes:
                 self._head.advance(etags[-1])
             return
-        raise TenantsyncError("A transaction kept meeting others", code="storage-busy")
+        raise Deferred("A transaction kept meeting others", until=now, code="storage-busy")
 
     def release(self, now: datetime, **fields: Any) -> None:
         """Let go, so that any worker may go on from the checkpoint."""

@@ -288,6 +288,35 @@ def test_the_life_of_a_user(tenant):
     assert refused(control, "GET", path)[0] == 404
 
 
+def test_what_is_gone_cannot_go_again(tenant):
+    user = tenant.control.get("users")[0]
+    tenant.control.delete(f"users/{user['id']}")
+
+    assert refused(tenant.control, "DELETE", f"users/{user['id']}")[0] == 404
+    tenant.control.post(f"users/{user['id']}/purge")
+    assert refused(tenant.control, "POST", f"users/{user['id']}/purge")[0] == 404
+
+
+def test_a_photo_as_graph_serves_it(new_tenant):
+    tenant = new_tenant(users=1, photoShare=0)
+    path = f"users/{tenant.control.get('users')[0]['id']}/photo"
+    missing = refused(tenant.control, "GET", path)[0]
+    tenant.control.put(path, {"longest": 240})
+
+    assert missing == 404
+    assert tenant.control.get(path).startswith(b"\xff\xd8")
+    assert refused(tenant.control, "GET", f"{path}?size=648x648")[0] == 404
+
+
+def test_a_second_app(tenant):
+    app = tenant.control.post("apps", {"displayName": "Other", "roles": ["User.Read.All"]})
+    secret = tenant.control.post(f"apps/{app['appId']}/secrets", {})
+    other = TestTenant(tenant.cloud, tenant.control, tenant.id, tenant.domain, {**app, "secrets": [secret]})
+
+    assert [each["appId"] for each in tenant.control.get()["apps"]] == [tenant.client_id, app["appId"]]
+    assert len(other.graph().get("/users").json()["value"]) == 30
+
+
 def test_names_are_taken_once(tenant):
     control = tenant.control
     control.post("users", {"userPrincipalName": "ann@contoso.com"})
@@ -329,6 +358,12 @@ def test_many_changes_at_once(new_tenant):
     assert all(after[key]["state"] == "live" for key in done["restore"])
     assert all(after[key]["photo"] != before[key]["photo"] is not after[key] for key in done["photo"])
     assert all(before[key]["photo"] and not after[key]["photo"] for key in done["removePhoto"])
+
+
+def test_more_changes_than_there_are_users(new_tenant):
+    tenant = new_tenant(users=3)
+
+    assert len(tenant.control.post("mutate", {"count": 10, "kinds": ["delete"]})["delete"]) == 3
 
 
 def test_the_same_changes_for_the_same_seed(cloud):

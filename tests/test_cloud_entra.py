@@ -179,6 +179,18 @@ def test_http_basic_carries_id_and_secret(tenant):
     assert answer.status_code == 200
 
 
+def test_http_basic_that_cannot_be_read(tenant):
+    with tenant.cloud.session() as session:
+        answer = session.post(
+            f"{tenant.authority}/oauth2/v2.0/token",
+            data={"grant_type": "client_credentials", "scope": DEFAULT},
+            headers={"Authorization": "Basic ???"},
+            timeout=30,
+        )
+
+    assert_refused(answer, 401, "invalid_client", 7000218, "client_secret")
+
+
 def test_the_scope_may_name_the_simulated_graph_by_its_own_address(tenant):
     for scope in (f"{tenant.cloud.graph}/.default", f"{tenant.cloud.graph}//.default"):
         assert claims_of(post_token(tenant, scope=scope).json()["access_token"])["aud"] == tenant.cloud.graph
@@ -533,6 +545,14 @@ def test_graph_refuses_what_is_not_a_token_for_it(tenant, certificate):
         assert graph_status(tenant, wrong) == (401, "InvalidAuthenticationToken")
     assert graph_status(tenant, f"Bearer {identity_token(tenant.cloud, DEFAULT)}")[0] == 401
     assert graph_status(tenant, f"Bearer {token}")[0] == 200
+
+
+def test_a_token_of_a_tenant_that_is_gone(cloud):
+    tenant = cloud.generate()
+    authorization = f"Bearer {tenant.token()}"
+    tenant.control.delete("")
+
+    assert graph_status(tenant, authorization) == (401, "InvalidAuthenticationToken")
 
 
 def test_a_token_ends_with_its_hour(tenant):

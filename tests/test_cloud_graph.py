@@ -14,6 +14,9 @@ from uuid import uuid4
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from PIL import Image
 
 from tests.cloud import GraphSession, TestTenant
@@ -185,6 +188,10 @@ def test_users_that_come_and_go_while_a_listing_runs(new_tenant):
         ("$filter=companyName eq 'Contoso'&$count=true", 400, "Request_UnsupportedQuery"),
         ('$search="displayName:Ann"', 400, "Request_UnsupportedQuery"),
         ("$filter=accountEnabled eq true&$orderby=displayName", 400, "Request_UnsupportedQuery"),
+        ("$filter=(accountEnabled eq true", 400, "Request_BadRequest"),
+        ("$filter=startsWith(displayName,true)", 400, "Request_BadRequest"),
+        ("$filter='open", 400, "Request_BadRequest"),
+        ("$expand=manager", 501, "NotSimulated"),
     ],
 )
 def test_queries_that_users_do_not_support(tenant, query, status, code):
@@ -451,6 +458,17 @@ def test_queries_that_delta_does_not_support(tenant, query, code):
     assert_error(tenant.graph().get(f"/users/delta?{query}"), 400, code)
 
 
+def test_tokens_of_another_kind(tenant):
+    graph = tenant.graph()
+    list_token = parse_qs(urlsplit(graph.get("/users?$top=5").json()["@odata.nextLink"]).query)["$skiptoken"][0]
+    page = graph.get("/users/delta", headers={"Prefer": "odata.maxpagesize=5"}).json()
+    delta_page = parse_qs(urlsplit(page["@odata.nextLink"]).query)["$skiptoken"][0]
+
+    assert_error(graph.get(f"/users/delta?$skiptoken={list_token}"), 400, "Request_BadRequest")
+    assert_error(graph.get(f"/users/delta?$deltatoken={list_token}"), 400, "Request_BadRequest")
+    assert_error(graph.get(f"/users?$skiptoken={delta_page}"), 400, "Request_BadRequest")
+
+
 def test_a_delta_link_lives_seven_days(tenant):
     _, link = delta(tenant.graph(), "/users/delta?$deltatoken=latest")
     tenant.control.post("clock", {"advanceSeconds": 7 * 86400 - 60})
@@ -566,6 +584,28 @@ def test_an_application_shows_when_its_credentials_end(new_tenant):
     )
     assert secret["value"] not in str(by_key)
     assert by_filter["passwordCredentials"] == by_key["passwordCredentials"]
+
+
+def test_an_application_shows_when_its_certificates_end(new_tenant):
+    tenant = new_tenant(roles=["Application.Read.All"])
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portal")])
+    ends = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    added = tenant.control.post(f"apps/{tenant.client_id}/certificates", {"pem": pem})
+    application = tenant.graph().get(f"/applications(appId='{tenant.client_id}')?$select=keyCredentials").json()
+    [shown] = application["keyCredentials"]
+
+    assert set(application) == {"@odata.context", "keyCredentials"}
+    assert (shown["keyId"], shown["type"], shown["usage"]) == (added["keyId"], "AsymmetricX509Cert", "Verify")
+    assert datetime.fromisoformat(shown["endDateTime"]) == ends
+    assert shown["key"] is None
 
 
 def test_an_unknown_application(new_tenant):
