@@ -206,6 +206,8 @@ def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connecti
     changed = save(app, replace(connection, credential=_keep(app, connection.name, wanted), status=healed))
     if old:
         app.secrets.disable(secret_name(connection.name), old)
+    if connection.status == "expired":
+        jobs.wake(app, connection.name)
     log.info("credential rotated connection=%s", connection.name)
     return changed
 

@@ -16,7 +16,7 @@ from storage.meter import METER, Meter
 from storage.queues import MANUAL, SCHEDULED
 from storage.tables import Conflict, Row, Write
 from sync import schedule
-from sync.errors import Cancelled, Deferred, GraphError, LeaseLost, RequestError, SignInError, TenantsyncError
+from sync.errors import Cancelled, Deferred, LeaseLost, RequestError, SignInError, TenantsyncError
 from sync.models import SETTINGS as MODELS
 from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 from sync.runs import (
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 DUE_FAMILY = {"photos": "photos"}
 WATCH = timedelta(minutes=5)
+RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
 MAX_ATTEMPTS = 8
 
@@ -148,13 +149,14 @@ def start(
     mode: Mode = "delta",
     dry_run: bool = False,
     state: Write | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> tuple[Run, bool]:
     """A queued run of `sync`, and whether it is new: while one is active, that one is returned.
 
-    `state` is written in the transaction that makes the run.
+    `state` is written in the transaction that makes the run, which begins at `checkpoint`.
     """
     now = app.clock()
-    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now)
+    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now, checkpoint=checkpoint or {})
     _put_due(app, sync, connection, now + WATCH)
     steps = [Write("insert", run.active_key, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
     try:
@@ -200,11 +202,37 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bo
         )
     state = app.tables.data.get(connection, STATE + sync) or {}
     due = _parse_due(state)
-    if due is None or due > now or dry_run:
-        return start(app, connection, sync, trigger="manual", mode=mode, dry_run=dry_run)
+    if dry_run:
+        return start(app, connection, sync, trigger="manual", mode=mode, dry_run=True)
+    checkpoint = _resume(state, mode, now)
+    if due is None or due > now:
+        return start(app, connection, sync, trigger="manual", mode=mode, checkpoint=checkpoint)
     following = schedule.next_due(_schedule(settings), due, now)
     _put_due(app, sync, connection, following)
-    return start(app, connection, sync, trigger="manual", mode=mode, state=_move_due(sync, following, state))
+    moved = _move_due(sync, following, state)
+    return start(app, connection, sync, trigger="manual", mode=mode, state=moved, checkpoint=checkpoint)
+
+
+def _resume(state: Mapping[str, Any], mode: Mode, now: datetime) -> Mapping[str, Any] | None:
+    """Where a run that ended because its credential lapsed had come to, while its delta token still lives."""
+    stopped = state.get("j_resume")
+    if not stopped or stopped["mode"] != mode or now - datetime.fromisoformat(stopped["at"]) > RESUMABLE:
+        return None
+    checkpoint: Mapping[str, Any] = stopped["checkpoint"]
+    return checkpoint
+
+
+def wake(app: "App", connection: str) -> None:
+    """Have every scheduled sync of a connection run now: its credential works again."""
+    now = app.clock()
+    for sync in MODELS:
+        settings, etag = load_settings(app, connection, sync)
+        if etag is None or not settings.enabled or isinstance(settings.schedule, ManualIn):
+            continue
+        state = app.tables.data.get(connection, STATE + sync) or {}
+        _put_due(app, sync, connection, now)
+        with suppress(Conflict):  # a run or a tick wrote the state meanwhile: then it runs anyway
+            app.tables.data.commit(connection, [_move_due(sync, now, state)])
 
 
 def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
@@ -245,7 +273,11 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
         settings, _ = load_settings(app, connection, sync)
         following = schedule.next_due(_schedule(settings), due, now)
         _put_due(app, sync, connection, following)
-        start(app, connection, sync, trigger="timer", state=_move_due(sync, following, state))
+        moved = _move_due(sync, following, state)
+        if app.lapsed(connection):
+            app.tables.data.commit(connection, [moved])
+        else:
+            start(app, connection, sync, trigger="timer", state=moved, checkpoint=_resume(state, "delta", now))
         return
     for dry in (False, True):
         found = active_run(app.tables.data, connection, sync, dry=dry)
@@ -343,16 +375,18 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         else:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
             held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
-            _end(app, claim, status, state=finish.state, **held)
+            _end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
         _end(app, claim, "cancelled")
     except Deferred as error:
         _defer(app, claim, error)
-    except (SignInError, GraphError, TenantsyncError) as error:
-        if isinstance(error, SignInError):
-            app.mark_sign_in_failed(run.connection, error)
+    except SignInError as error:
+        app.mark_sign_in_failed(run.connection, error)
+        stopped = {"mode": run.mode, "checkpoint": claim.run.checkpoint, "at": app.clock().isoformat()}
+        _end(app, claim, "failed", error=error, state={"j_resume": stopped})
+    except TenantsyncError as error:
         _end(app, claim, "failed", error=error)
     except Exception:
         with suppress(Exception):

@@ -200,6 +200,11 @@ class App:
             deadline=deadline,
         )
 
+    def lapsed(self, name: str) -> bool:
+        """Whether the connection's credential has expired: its syncs wait for another one."""
+        found = connections.find(self.tables.connections, name)
+        return found is not None and found.status == "expired"
+
     def mark_sign_in_failed(self, name: str, error: SignInError) -> None:
         """Show on the connection that Entra refuses its credential."""
         with suppress(Conflict, RequestError):  # changed or removed meanwhile: whoever did that knows better
