@@ -410,6 +410,7 @@ def render_user(row: Row) -> UserOut:
     return UserOut.model_validate(
         {
             **known,
+            "more": {name: value for name, value in row["j_fields"].items() if name not in _USER_FIELDS},
             "id": decode_key(row["key"][len(USER) :]),
             "state": row["state"],
             "deletedAt": row["deleted_at"] or None,
@@ -419,6 +420,7 @@ def render_user(row: Row) -> UserOut:
     )
 
 
+_DEVICE_FIELDS = frozenset(field.alias for field in DeviceOut.model_fields.values())
 _USER_FIELDS = frozenset(field.alias for field in UserOut.model_fields.values())
 
 
@@ -474,10 +476,12 @@ def _device_renderer(call: Call) -> Callable[[Row], DeviceOut]:
 
     def render(row: Row) -> DeviceOut:
         device_id = decode_key(row["key"][len(DEVICE) :])
-        known = {name: value for name, value in row["j_fields"].items() if value is not None}
+        fields = row["j_fields"]
+        known = {name: value for name, value in fields.items() if name in _DEVICE_FIELDS and value is not None}
         return DeviceOut.model_validate(
             {
                 **known,
+                "more": {name: value for name, value in fields.items() if name not in _DEVICE_FIELDS},
                 "id": device_id,
                 "stale": devices.stale(row["j_fields"], now),
                 "duplicates": others.get(device_id, []),

@@ -7,6 +7,7 @@ Stages of a reading, each kept in the checkpoint, before those that sync/mirror.
     delta    the changes since the last run
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 PAGE = 999  # the most that /users gives at once (Learn: List users); for /devices nobody says
 MAX_RESTARTS = 3
 OWNERS = "registeredOwners"
-_BOOLEANS = frozenset({"accountEnabled", "isCompliant", "isManaged", "onPremisesSyncEnabled"})
-_LISTS = frozenset({"businessPhones", "physicalIds", "systemLabels", "owners"})
+MANAGER = "manager"
+MAX_VALUE = 8_000  # characters of a property whose form is not known here
+_BOOLEANS = frozenset({"accountEnabled", "isCompliant", "isManaged", "isRooted", "onPremisesSyncEnabled"})
+_LISTS = frozenset({"businessPhones", "otherMails", "physicalIds", "proxyAddresses", "systemLabels"})
+_OPEN = frozenset({"assignedLicenses", "extensionAttributes", "onPremisesExtensionAttributes"})
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,20 @@ class Reading:
 
     collection: str
     fields: tuple[str, ...]
-    expand: str
     scope: Mapping[str, Any]
     excluded: Callable[[Mapping[str, Any]], str]
     guard: GuardIn
     filter: str = ""
+    owners: bool = False
 
     def first_page(self) -> dict[str, str]:
-        """The parameters of the listing."""
+        """The parameters of the listing. References are expanded there, while delta takes their names as fields."""
+        references = [MANAGER] if MANAGER in self.fields else []
+        references += [OWNERS] if self.owners else []
         wanted = {
-            "$select": ",".join(("id", *self.fields)),
+            "$select": ",".join(("id", *(name for name in self.fields if name != MANAGER))),
             "$top": str(PAGE),
-            "$expand": self.expand,
+            "$expand": ",".join(f"{reference}($select=id)" for reference in references),
             "$filter": self.filter,
         }
         return {name: value for name, value in wanted.items() if value}
@@ -148,7 +154,7 @@ def _delta(mirror: Mirror, reading: Reading, at: At) -> At:
     number = at["page"] + 1
     stored = mirror.load(str(item.get("id")) for item in page.items)
     before = {mirror.id(key): known.fields or {} for key, known in stored.items()}
-    items = _with_owners(mirror.work, page.items) if reading.expand else page.items
+    items = _with_owners(mirror.work, page.items) if reading.owners else page.items
     batch = mirror.take(_sources(items, reading, before), stored, number, listing=mirror.work.run.id, full=False)
     if page.next_link:
         following = {**at, "page": number, "link": page.next_link}
@@ -212,8 +218,8 @@ def _source(item: Mapping[str, Any], reading: Reading, before: Mapping[str, Any]
         for_good = reading.collection == "users" and isinstance(removed, Mapping) and removed.get("reason") == "deleted"
         return Absent("gone-for-good" if for_good else "left")
     try:
-        fields = {name: _value(name, item.get(name, before.get(name))) for name in reading.fields}
-        if reading.expand:
+        fields = {name: _value(name, _raw(name, item, before)) for name in reading.fields}
+        if reading.owners:
             fields["owners"] = _owners(item, before)
     except _Unreadable as bad:
         return Unreadable(str(bad))
@@ -232,7 +238,24 @@ def _owners(item: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     return sorted(one["id"] for one in owners)
 
 
+def _raw(name: str, item: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
+    """A property as Graph gives it; a manager, which comes in two forms, as an id."""
+    if name != MANAGER:
+        return item.get(name, before.get(name))
+    if f"{MANAGER}@delta" in item:
+        left = [one for one in item[f"{MANAGER}@delta"] if "@removed" not in one]
+        return left[0].get("id") if left else None
+    if MANAGER in item:
+        return (item[MANAGER] or {}).get("id")
+    return before.get(MANAGER)
+
+
 def _value(name: str, value: Any) -> Any:
+    if name in _OPEN or name.startswith("extension_"):
+        text = json.dumps(value)
+        if len(text) > MAX_VALUE:
+            raise _Unreadable(f"too-large-{name}")
+        return value
     if name in _LISTS:
         value = value or []
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):

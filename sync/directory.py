@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sync.collection import OWNERS, Reading, read_collection
+from sync.collection import Reading, read_collection
 from sync.errors import Deferred
 from sync.jobs import Finish, Work
 from sync.mirror import PAUSE, Kind, Mirror
 from sync.models import DevicesSettings, UsersSettings
-from sync.people import USER_FIELDS, USERS, people
+from sync.people import USERS, users_reading
 from sync.runs import active_run
 
 DEVICE = "device|"
@@ -46,7 +46,7 @@ def run_users(work: Work) -> Finish | None:
     if not work.run.checkpoint:
         _let_photos_finish(work)
     mirror = Mirror(work, USERS, invite=settings.invite == "onCreate")
-    return _run(mirror, people(settings, USER_FIELDS))
+    return _run(mirror, users_reading(settings))
 
 
 def _let_photos_finish(work: Work) -> None:
@@ -75,11 +75,17 @@ def run_devices(work: Work) -> Finish | None:
     def excluded(device: Mapping[str, Any]) -> str:
         return "disabled" if device["accountEnabled"] is False and not settings.include_disabled else ""
 
-    scope = {"fields": list(DEVICE_FIELDS), "disabled": settings.include_disabled}
-    expand = f"{OWNERS}($select=id)"
-    return _run(
-        Mirror(work, DEVICES), Reading("devices", DEVICE_FIELDS, expand, scope, excluded, settings.deletion_guard)
+    fields = (*DEVICE_FIELDS, *settings.more_fields)
+    reading = Reading(
+        "devices",
+        fields,
+        {"fields": list(fields), "disabled": settings.include_disabled},
+        excluded,
+        settings.deletion_guard,
+        filter="" if settings.include_disabled else "accountEnabled eq true",
+        owners=True,
     )
+    return _run(Mirror(work, DEVICES), reading)
 
 
 def _run(mirror: Mirror, reading: Reading) -> Finish | None:

@@ -1,6 +1,7 @@
 """The HTTP contract as models: what requests may say and what answers hold. OpenAPI is made from these."""
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -268,14 +269,64 @@ class PhotosSettings(SyncSettings):
     )
 
 
+# What Learn's "user resource type" and "device resource type" offer beyond the default set.
+MORE_USER_FIELDS = frozenset(
+    {
+        "assignedLicenses",
+        "city",
+        "country",
+        "createdDateTime",
+        "employeeHireDate",
+        "employeeType",
+        "lastPasswordChangeDateTime",
+        "manager",
+        "onPremisesExtensionAttributes",
+        "onPremisesSamAccountName",
+        "onPremisesSyncEnabled",
+        "otherMails",
+        "postalCode",
+        "preferredLanguage",
+        "proxyAddresses",
+        "state",
+        "streetAddress",
+        "usageLocation",
+    }
+)
+MORE_DEVICE_FIELDS = frozenset({"createdDateTime", "deviceVersion", "extensionAttributes", "isRooted"})
+EXTENSIONS = 10
+_EXTENSION = re.compile(r"^extension_[0-9a-f]{32}_[A-Za-z0-9_]{1,100}$")
+
+
+def _known_fields(more: frozenset[str]) -> Callable[[list[str]], list[str]]:
+    def check(names: list[str]) -> list[str]:
+        unknown = [number for number, name in enumerate(names) if name not in more and not _EXTENSION.match(name)]
+        if unknown:
+            raise ValueError(f"entries {', '.join(map(str, unknown))} are no fields that can be added")
+        if sum(name not in more for name in names) > EXTENSIONS:
+            raise ValueError(f"at most {EXTENSIONS} extensions can be added")
+        return sorted(set(names))
+
+    return check
+
+
+_Names = list[Annotated[str, Field(max_length=200)]]
+UserFields = Annotated[_Names, Field(max_length=40), AfterValidator(_known_fields(MORE_USER_FIELDS))]
+DeviceFields = Annotated[_Names, Field(max_length=20), AfterValidator(_known_fields(MORE_DEVICE_FIELDS))]
+
+
 class UsersSettings(SyncSettings):
+    """`more_fields` are taken beside the default set; `licensed_only` leaves out whoever has no licence."""
+
     include_guests: bool = False
     include_disabled: bool = True
+    licensed_only: bool = False
+    more_fields: UserFields = []
     invite: Literal["never", "onCreate"] = "never"
 
 
 class DevicesSettings(SyncSettings):
     include_disabled: bool = True
+    more_fields: DeviceFields = []
 
 
 class ContactsSettings(SyncSettings):
@@ -434,6 +485,7 @@ class UserOut(Model):
     state: Literal["active", "deleted"]
     deleted_at: datetime | None
     photo: PhotoOut | None
+    more: dict[str, Any] = Field(default_factory=dict)
 
 
 class DeviceOut(Model):
@@ -465,6 +517,7 @@ class DeviceOut(Model):
     system_labels: list[str] = Field(default_factory=list)
     on_premises_sync_enabled: bool | None = None
     owners: list[str] = Field(default_factory=list)
+    more: dict[str, Any] = Field(default_factory=dict)
     stale: bool | None
     duplicates: list[str]
     state: Literal["active", "deleted"]

@@ -9,6 +9,7 @@ from sync.mirror import Kind
 from sync.models import UsersSettings
 
 USER = "user|"
+LICENCES = "assignedLicenses"
 
 # What Learn's "user resource type" calls them, as UserOut shows them.
 USER_FIELDS = (
@@ -48,22 +49,36 @@ USERS = Kind(
         "disabled": "Include disabled accounts in the settings of the users sync to take them in.",
         "left": "Nothing to do: the directory no longer has this user.",
         "gone-for-good": "Nothing to do: the directory no longer has this user.",
+        "unlicensed": "Assign a licence, or take in people without one, in the settings of the users sync.",
         "held": "Look at the run's plan, then approve or reject it.",
     },
     purge_with=_purge_photos,
 )
 
 
-def people(settings: UsersSettings, fields: tuple[str, ...]) -> Reading:
-    """The reading of users by these settings."""
+def users_reading(settings: UsersSettings) -> Reading:
+    """The reading of the users sync."""
+    licences = (LICENCES,) if settings.licensed_only else ()
+    return _people(settings, (*USER_FIELDS, *dict.fromkeys((*settings.more_fields, *licences))))
 
+
+def _people(settings: UsersSettings, fields: tuple[str, ...]) -> Reading:
     def excluded(user: Mapping[str, Any]) -> str:
         if user["userType"] == "Guest" and not settings.include_guests:
             return "guest"
-        return "disabled" if user["accountEnabled"] is False and not settings.include_disabled else ""
+        if user["accountEnabled"] is False and not settings.include_disabled:
+            return "disabled"
+        return "unlicensed" if LICENCES in user and settings.licensed_only and not user[LICENCES] else ""
 
-    scope = {"fields": list(fields), "guests": settings.include_guests, "disabled": settings.include_disabled}
-    return Reading("users", fields, "", scope, excluded, settings.deletion_guard)
+    scope = {
+        "fields": list(fields),
+        "guests": settings.include_guests,
+        "disabled": settings.include_disabled,
+        "licensed": settings.licensed_only,
+    }
+    # Disabled accounts that nobody wants are left out at the source.
+    wanted = "" if settings.include_disabled else "accountEnabled eq true"
+    return Reading("users", fields, scope, excluded, settings.deletion_guard, filter=wanted)
 
 
 def people_for_photos(settings: UsersSettings, cursor: Mapping[str, Any] | None) -> Reading:
@@ -71,4 +86,4 @@ def people_for_photos(settings: UsersSettings, cursor: Mapping[str, Any] | None)
     unless an earlier users sync left more, which then stay fresh.
     """
     known = tuple((cursor or {}).get("scope", {}).get("fields", ()))
-    return people(settings, known if set(PHOTO_FIELDS) <= set(known) else PHOTO_FIELDS)
+    return _people(settings, known if set(PHOTO_FIELDS) <= set(known) else PHOTO_FIELDS)
