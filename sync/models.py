@@ -287,7 +287,6 @@ MORE_USER_FIELDS = frozenset(
         "postalCode",
         "preferredLanguage",
         "proxyAddresses",
-        "state",
         "streetAddress",
         "usageLocation",
     }
