@@ -3,7 +3,8 @@
 import argparse
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -26,7 +27,7 @@ PICTURE = ROOT / "docs/cost.svg"
 RUN_SECONDS = 3 * 3600
 MEMORY_MB = 250
 DELTA_PAGE = 200
-FURTHER_CHANGES = (0.001, 0.1)  # shares of the users, beside none and 1%
+SHARES = (0.001, 0.01, 0.1)  # of the users or their photos, changed before a run
 SYNCS = ("users", "photos")
 _SLICE = re.compile(r" run_(?:manual|scheduled)_sync \S+ local\.functions: \w+ after (\d+) ms$")
 
@@ -133,10 +134,8 @@ class Bench:
         self._portal.post("connections", tenant.connection(name))
         for sync in SYNCS:
             self._portal.enable(name, sync, schedule={"mode": "manual"})
-        for changed in (None, 0):
+        for changed in (None, 0, *(ceil(users * share) for share in (SHARES if changes else [0.01]))):
             self._both(name, tenant, users, changed)
-        for share in (0.01, *(FURTHER_CHANGES if changes else ())):
-            self._both(name, tenant, users, ceil(users * share))
 
     def _both(self, name: str, tenant: Tenant, users: int, changed: int | None) -> None:
         for sync, kind in zip(SYNCS, ("patch", "photo"), strict=True):
@@ -271,55 +270,56 @@ def most_requests(figures: Figures) -> int:
 
 # --- picture ---------------------------------------------------------------------------------------------------------
 
-STYLES = {"first": "-", "nothing changed": "--", "1% changed": ":"}
 COLOURS = {"users": "#0b6e99", "photos": "#c2571a"}
 COSTS: dict[str, Callable[[Figures], int]] = {
     "Graph requests": lambda figures: figures.requests,
     "storage transactions": lambda figures: figures.transactions,
+}
+LINES: dict[str, tuple[str, Callable[[Figures], bool]]] = {
+    "first sync": ("o-", lambda figures: figures.changed is None),
+    "1% changed": ("^:", lambda figures: figures.changed == ceil(figures.users / 100)),
+    "nothing changed": ("s--", lambda figures: figures.changed == 0),
 }
 
 
 def draw(measured: Sequence[Figures], file: Path) -> None:
     """Cost against the number of users and against the number of changes, as an SVG that is equal for equal figures."""
     with rc_context({"svg.hashsalt": "tenantsync", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(10, 7), layout="constrained")
-        for row, (cost, value) in zip(figure.subplots(2, 2), COSTS.items(), strict=True):
-            _draw_sizes(row[0], measured, value)
-            _draw_changes(row[1], measured, value)
-            for axes in row:
-                axes.set_ylabel(cost)
+        figure = Figure(figsize=(10, 7.5), layout="constrained")
+        rows = figure.subplots(2, 2)
+        for (left, right), (cost, value) in zip(rows, COSTS.items(), strict=True):
+            _draw_sizes(left, measured, value)
+            _draw_changes(right, measured, value)
+            for axes in (left, right):
+                axes.set(yscale="log", ylabel=cost)
+                axes.yaxis.set_major_formatter("{x:,.0f}")
                 axes.grid(visible=True, alpha=0.3)
-                axes.legend(fontsize=7)
+        figure.legend(*rows[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def _draw_sizes(axes: Any, measured: Sequence[Figures], cost: Callable[[Figures], int]) -> None:
-    chosen: dict[str, Callable[[Figures], bool]] = {
-        "first": lambda each: each.changed is None,
-        "nothing changed": lambda each: each.changed == 0,
-        "1% changed": lambda each: each.changed == ceil(each.users / 100),
-    }
-    for sync in SYNCS:
-        for name, fits in chosen.items():
+    for sync, colour in COLOURS.items():
+        for name, (style, fits) in LINES.items():
             points = [(each.users, cost(each)) for each in measured if each.sync == sync and fits(each)]
-            axes.plot(
-                *zip(*points, strict=True), STYLES[name], color=COLOURS[sync], marker="o", label=f"{sync}, {name}"
-            )
-    axes.set(xscale="log", yscale="log", xlabel="users in the tenant")
+            axes.plot(*zip(*points, strict=True), style, color=colour, label=f"{sync}, {name}")
+    axes.set(xscale="log", xlabel="users in the tenant")
+    _name_ticks(axes, {each.users for each in measured})
 
 
 def _draw_changes(axes: Any, measured: Sequence[Figures], cost: Callable[[Figures], int]) -> None:
-    counts = {each.users: 0 for each in measured}
-    for each in measured:
-        counts[each.users] += 1
-    users = max(counts, key=lambda size: counts[size])  # the size that was measured with more changes
-    for sync in SYNCS:
-        points = sorted(
-            (each.changed, cost(each))
-            for each in measured
-            if each.sync == sync and each.users == users and each.changed is not None
-        )
-        axes.plot(*zip(*points, strict=True), color=COLOURS[sync], marker="o", label=sync)
-    axes.set(xscale="symlog", yscale="log", xlabel=f"changes since the last run, of {users:,} users")
-    axes.set_xlim(left=0)
+    users = Counter(each.users for each in measured).most_common(1)[0][0]  # the size that has more numbers of changes
+    later = [each for each in measured if each.users == users and each.changed is not None]
+    for sync, colour in COLOURS.items():
+        points = sorted((each.changed, cost(each)) for each in later if each.sync == sync)
+        axes.plot(*zip(*points, strict=True), "o-", color=colour)
+    axes.set(xscale="symlog", xlabel=f"changes since the run before, of {users:,} users or their photos")
+    _name_ticks(axes, {each.changed or 0 for each in later})
+
+
+def _name_ticks(axes: Any, values: Iterable[int]) -> None:
+    """Ticks where something was measured, and nowhere else."""
+    ticks = sorted(values)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()

@@ -107,7 +107,7 @@ def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
     latest = work.graph.page(f"/{reading.collection}/delta", params={"$deltatoken": "latest", "$select": select})
     if latest.delta_link is None:
         raise _no_delta_link()
-    return {
+    following = {
         "stage": "list",
         "link": None,
         "delta": latest.delta_link,
@@ -116,6 +116,10 @@ def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
         "listing": work.run.id,
         "restarts": at.get("restarts", 0),
     }
+    work.claim.commit(
+        work.now(), checkpoint=mirror.nest(following)
+    )  # every step leaves a checkpoint, however slow Graph is
+    return following
 
 
 def _no_delta_link() -> TenantsyncError:

@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
+from pydantic import SecretStr
 
 from storage.secrets import secret_name
 from storage.tables import Conflict, Row, Table, Write
@@ -21,7 +22,6 @@ from sync.models import (
     ConnectionOut,
     ConnectionPatch,
     CredentialIn,
-    ManagedIdentityIn,
     SyncName,
 )
 from sync.runs import ACTIVE, RUN, Run, active_run
@@ -214,33 +214,18 @@ def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connecti
 
 def _keep(app: "App", name: str, wanted: CredentialIn) -> dict[str, Any]:
     """Put the secret part of a credential into the vault; returns what the connection's row may hold of it."""
+    kept = wanted.model_dump(mode="json", by_alias=True, exclude={"secret_value", "pem"}, exclude_none=True)
     match wanted:
-        case ClientSecretIn(secret_id=secret_id, secret_value=value, expires_on=expires):
-            version = _keep_secret(app, name, value.get_secret_value(), expires)
-            return _without_none(
-                type="clientSecret", secretId=secret_id, expiresOn=expires and str(expires), version=version
-            )
-        case CertificateIn(pem=None, key_vault_certificate=certificate, expires_on=expires):
-            return _without_none(
-                type="certificate", keyVaultCertificate=certificate, expiresOn=expires and str(expires)
-            )
-        case CertificateIn(pem=pem, expires_on=expires) if pem is not None:
+        case ClientSecretIn(secret_value=value):
+            text, expires = value.get_secret_value(), wanted.expires_on
+        case CertificateIn(pem=SecretStr() as pem):
             text = pem.get_secret_value()
-            expires = expires or x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc.date()
-            version = _keep_secret(app, name, text, expires)
-            return _without_none(type="certificate", expiresOn=str(expires), version=version)
-        case ManagedIdentityIn(client_id=client_id):
-            return _without_none(type="managedIdentity", clientId=client_id)
-    raise AssertionError(wanted.type)
-
-
-def _keep_secret(app: "App", name: str, value: str, expires: date | None) -> str:
+            expires = wanted.expires_on or x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc.date()
+        case _:
+            return kept
     expires_on = datetime.combine(expires, time(), UTC) if expires else None
-    return app.secrets.save(secret_name(name), value, tags={"connection": name}, expires_on=expires_on)
-
-
-def _without_none(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    version = app.secrets.save(secret_name(name), text, tags={"connection": name}, expires_on=expires_on)
+    return {**kept, **({"expiresOn": str(expires)} if expires else {}), "version": version}
 
 
 # --- remove ----------------------------------------------------------------------------------------------------------

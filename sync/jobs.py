@@ -410,8 +410,13 @@ def _defer(app: "App", claim: Claim, error: Deferred) -> None:
         return
     now = app.clock()
     wait = max(error.until, now + timedelta(seconds=min(2**attempt, 600) if attempt else 0))
-    with suppress(LeaseLost):
+    try:
         claim.release(now, attempt=attempt, not_before=wait)
+    except Cancelled:
+        _end(app, claim, "cancelled")
+    except LeaseLost:
+        return
+    else:
         _send(app, claim.run, (wait - now).total_seconds())
         log.info("run deferred connection=%s run=%s code=%s", claim.run.connection, claim.run.id, error.code)
 

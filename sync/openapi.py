@@ -69,11 +69,13 @@ def _errors(one: Operation) -> list[int]:
     if "{" in one.path:
         usual += [404]
     if one.body is not None:
-        usual += [400, 413, 422]
+        usual += [400, 422]
+    if one.method != "GET":
+        usual += [409, 413]
     if one.query is not None:
         usual += [422]
     if one.method == "POST":
-        usual += [409, 422]
+        usual += [422]
     return sorted({*usual, *one.errors})
 
 

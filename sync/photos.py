@@ -10,7 +10,6 @@ questions more and later passes none.
 """
 
 import base64
-import binascii
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,6 +83,7 @@ class Result:
 def run_photos(work: Work) -> Finish | None:
     """One slice of the photo sync."""
     at = dict(work.run.checkpoint)
+    _forget(work, at.get("unnamed", ()))
     if "after" not in at and not _people(work, at.get("people", {})):
         return None
     settings = work.settings
@@ -163,7 +163,8 @@ class _Walk:
                     try:
                         results, waiting = self._deal(pool, group, waiting)
                     except Deferred:
-                        self._commit(held, after, waiting)
+                        if after != self._work.run.checkpoint.get("after"):  # else a fault would pass for progress
+                            self._commit(held, after, waiting)
                         raise
                     held += results
                     after = group[-1].key
@@ -266,7 +267,7 @@ class _Walk:
         try:
             data = base64.b64decode(answer.body, validate=True)
             image = inspect(data, self._work.app.settings.photo_bytes)
-        except (BadImage, binascii.Error, TypeError) as bad:
+        except (ValueError, TypeError) as bad:
             reason = f"photo-{bad.reason}" if isinstance(bad, BadImage) else "photo-unreadable"
             return Result(person, "failed", columns={"photo_rejected": etag}, reason=reason)
         data = without_exif(data, image)
@@ -308,15 +309,16 @@ class _Walk:
     def _write(self, part: Sequence[Result], told: Sequence[Result], checkpoint: Mapping[str, Any]) -> None:
         """One transaction with the rows of `part`, the counts and log lines of `told`, and `checkpoint`."""
         new = [result for result in told if result.person.key not in self._counted]
+        unnamed = list(self._unnamed(part))
         self._work.claim.commit(
             self._work.now(),
             [Write("merge", result.person.key, result.columns or {}) for result in part],
             changes=[Change("photo", result.person.id, result.change) for result in part if result.change],
             log=[_line(result) for result in new if result.reason],
             outcomes=Counter(result.outcome for result in new),
-            checkpoint=checkpoint,
+            checkpoint={**checkpoint, "unnamed": unnamed},
         )
-        self._forget_old(part)
+        _forget(self._work, unnamed)
 
     def _plan(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
         """What a dry run leaves behind."""
@@ -333,12 +335,18 @@ class _Walk:
         pending = [[ask.person.key, ask.kind, ask.whole, ask.etag] for ask in waiting]
         return {"after": after, "pending": pending, "guesses": self._guesses}
 
-    def _forget_old(self, results: Sequence[Result]) -> None:
-        """Delete the bytes that the committed rows no longer name."""
+    def _unnamed(self, results: Sequence[Result]) -> Iterator[str]:
+        """The blobs that rows do not name any more once `results` are committed."""
         for result in results:
             old, new = result.person.photo, (result.columns or {}).get("j_photo", result.person.photo)
             if old and (not new or new["hash"] != old["hash"]):
-                self._work.app.blobs.delete(blob_name(self._work.connection, result.person.key, old["hash"]))
+                yield blob_name(self._work.connection, result.person.key, old["hash"])
+
+
+def _forget(work: Work, blobs: Sequence[str]) -> None:
+    """Delete these blobs: after the commit that they are named in, and again by whoever goes on from it."""
+    for name in blobs:
+        work.app.blobs.delete(name)
 
 
 def blob_name(connection: str, row_key: str, content: str) -> str:

@@ -1028,6 +1028,37 @@ def test_an_item_too_early(new_tenant):
     assert (before, violations(tenant)) == (0, 1)
 
 
+def test_a_refusal_that_was_lost_with_its_batch_binds_nobody(new_tenant):
+    tenant = new_tenant(users=1)
+    graph, [user_id] = tenant.graph(), ids(users_of(tenant))
+    tenant.control.post("faults", {"rateReset": 1, "rateBatchItem": 1, "retryAfter": {"seconds": 5}})
+    with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        graph.batch(f"/users/{user_id}")
+    tenant.control.post("faults", {})
+
+    assert graph.batch(f"/users/{user_id}")["1"]["status"] == 200
+    assert violations(tenant) == 0
+
+
+def test_a_busy_mailbox_does_not_stop_the_app(new_tenant):
+    tenant, user_id = person_with_photo(new_tenant, 648)
+    tenant.control.post("faults", {"latencyMs": 200, "retryAfter": {"seconds": 5}})
+    authorization = {"Authorization": f"Bearer {tenant.token()}"}
+
+    def fetch(_: int) -> int:
+        with tenant.cloud.session() as session:
+            url = f"{tenant.cloud.graph}/v1.0/users/{user_id}/photo"
+            return session.get(url, headers=authorization, timeout=30).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(fetch, range(8)))
+    time.sleep(0.8)
+    tenant.graph().get("/users?$top=1")
+
+    assert 429 in statuses
+    assert violations(tenant) == 0
+
+
 def test_without_a_time_nobody_is_early(tenant):
     graph = tenant.graph()
     tenant.control.post("faults", {"rate429": 1, "retryAfter": {"style": "absent", "seconds": 5}})

@@ -41,10 +41,11 @@ class Graph:
         tenant = call.tenant
         tenant.counters.requests += 1
         fault = tenant.faults.draw(tenant.rng)
+        call.lost = fault == RESET
         answer = self._respond(call, fault)
         await asyncio.sleep(tenant.faults.latency_ms / 1000)
         tenant.throttle.release(call.app_id, call.mailboxes)
-        return await _reset(request, answer, call) if fault == RESET else _send(answer, headers, call.request_id)
+        return await _reset(request, answer, call) if call.lost else _send(answer, headers, call.request_id)
 
     async def _call(self, request: web.Request, headers: Mapping[str, str]) -> Call:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -91,11 +92,11 @@ class Graph:
             answer = refusal or self._limit(call, route, parameters) or self._admitted(call, route, parameters)
         except Refused as refused:
             answer = refused.answer(call.headers, call.request_id, call.now)
-        if fault == RESET:
+        if call.lost:
             call.tenant.throttle.failed(call.app_id, _identity(call))
         counters.faulted += fault is not None
         counters.by_template[template] += 1
-        _journal(call, template, answer, fault)
+        _journal(call, template, answer)
         return answer
 
     def _admitted(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
@@ -129,10 +130,10 @@ class Graph:
         """A refusal that says when to come back, remembered so that an early retry is seen."""
         faults = call.tenant.faults
         header, told = retry_after(faults.retry_after, seconds)
-        whole_app = status == 429 and not call.in_batch
-        call.tenant.throttle.pause(
-            call.app_id, _identity(call), told, sent_in=faults.latency_ms / 1000, whole_app=whole_app
-        )
+        whole_app = status == 429 and not call.in_batch and not busy
+        sent_in = faults.latency_ms / 1000
+        if not call.lost:
+            call.tenant.throttle.pause(call.app_id, _identity(call), told, sent_in=sent_in, whole_app=whole_app)
         answer = _refusal(status, busy=busy).answer(call.headers, call.request_id, call.now)
         if header is not None:
             answer.headers["Retry-After"] = header
@@ -142,7 +143,7 @@ class Graph:
         return answer
 
 
-def _journal(call: Call, template: str, answer: Answer, fault: int | None) -> None:
+def _journal(call: Call, template: str, answer: Answer) -> None:
     call.tenant.journal.append(
         {
             "at": rfc3339(datetime.now(UTC)),
@@ -150,7 +151,7 @@ def _journal(call: Call, template: str, answer: Answer, fault: int | None) -> No
             "url": call.url,
             "template": template,
             "status": answer.status,
-            "reset": fault == RESET,
+            "reset": call.lost,
             "appId": call.app_id,
             "inBatch": call.in_batch,
             "requestId": call.request_id,

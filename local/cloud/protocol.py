@@ -18,7 +18,8 @@ READ_DIRECTORY = frozenset({"Directory.Read.All", "Directory.ReadWrite.All"})
 class Call:
     """`path` is decoded and starts after the version; query names keep their `$`; header names are lower case.
 
-    `mailboxes` holds the mailboxes that this HTTP request keeps busy until it is answered.
+    `mailboxes` holds the mailboxes that this HTTP request keeps busy until it is answered. `lost`: the client will
+    not see the answer, because its connection is cut.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Call:
     request_id: str = field(default_factory=lambda: str(uuid4()))
     retried: bool = False
     in_batch: bool = False
+    lost: bool = False
     mailboxes: list[str] = field(default_factory=list)
 
     @property

@@ -41,6 +41,17 @@ class Bucket:
         return 1 - self.level / self.capacity
 
 
+class Pause(NamedTuple):
+    """A client was told at one time to wait until another."""
+
+    told: float
+    until: float
+
+    def broken(self, at: float, grace: float = 0) -> bool:
+        """Whether a request that came at this time came too early; until `grace` after the refusal it could not know."""
+        return self.told + grace <= at < self.until - EARLY
+
+
 class Arrival(NamedTuple):
     """What is known of a request when it comes in: whether it was refused before, and came before its time."""
 
@@ -54,8 +65,8 @@ class Throttle:
 
     buckets: dict[str, Bucket] = field(default_factory=dict)
     mailboxes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _apps: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _requests: dict[tuple[str, str], float] = field(default_factory=dict)
+    _apps: dict[str, Pause] = field(default_factory=dict)
+    _requests: dict[tuple[str, str], Pause] = field(default_factory=dict)
 
     def take(self, app_id: str, units: int, capacity: int) -> float:
         """Seconds that the app has to wait before it may spend these units; 0 if it has spent them now."""
@@ -67,14 +78,15 @@ class Throttle:
         """Remember that this request, or with `whole_app` everything of the app, is told to wait, by an answer that
         leaves `sent_in` seconds from now."""
         told = time.monotonic() + sent_in
-        self._requests[app_id, request] = told + seconds
+        self._requests[app_id, request] = Pause(told, told + seconds)
         if whole_app:
-            earlier, until = self._apps.get(app_id, (told, 0.0))
-            self._apps[app_id] = (earlier if until > told else told, max(until, told + seconds))
+            earlier = self._apps.get(app_id, Pause(told, told))
+            going_on = earlier.until - told > IN_FLIGHT
+            self._apps[app_id] = Pause(earlier.told if going_on else told, max(earlier.until, told + seconds))
 
     def failed(self, app_id: str, request: str) -> None:
         """Remember a request that got no answer, so that its next try is known as one."""
-        self._requests[app_id, request] = 0.0
+        self._requests[app_id, request] = Pause(0, 0)
 
     def used(self, app_id: str) -> float:
         """The share of its budget that the app has used, 0 where no budget is set."""
@@ -91,10 +103,9 @@ class Throttle:
         """The refused request itself may not come early at all; others of the app may, for half a second, since they
         can have been under way when the refusal was sent."""
         now = time.monotonic()
-        due = self._requests.pop((app_id, request), None)
-        told, until = self._apps.get(app_id, (0.0, 0.0))
-        early = (due is not None and now < due - EARLY) or told + IN_FLIGHT < now < until - EARLY
-        return Arrival(retried=due is not None, early=early)
+        own, every = self._requests.pop((app_id, request), None), self._apps.get(app_id)
+        early = (own and own.broken(now)) or (every and every.broken(now, IN_FLIGHT))
+        return Arrival(retried=own is not None, early=bool(early))
 
 
 def retry_after(policy: RetryAfter, seconds: float) -> tuple[str | None, float]:

@@ -1,0 +1,105 @@
+"""The bench: what it measures is what happened, its bounds are those that were set, and its picture is drawn the same."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from local.bench import Figures, Memory, draw, judge, most_requests
+from local.processes import ROOT
+
+FIGURES = Figures(
+    sync="users",
+    users=10_000,
+    changed=None,
+    requests=12,
+    posts=0,
+    items=0,
+    tokens=1,
+    transactions=130,
+    seconds=7.25,
+    slices=1,
+    longest=7.5,
+    megabytes=120.4,
+)
+
+
+def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_path: Path) -> None:
+    picture = tmp_path / "cost.svg"
+    command = [sys.executable, str(ROOT / "dev.py"), "bench", "--users", "40", "--picture", str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = re.findall(r"^ +40  (.+?)  +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) ", done.stdout, re.MULTILINE)
+    costs = {scenario: [int(figure) for figure in figures] for scenario, *figures in rows}
+    requests, posts, items, tokens, transactions = costs["first users sync"]
+    assert (requests, posts, items, tokens) == (2, 0, 0, 1)
+    assert transactions > 10
+    requests, posts, items, tokens, _ = costs["nothing changed, photos"]
+    assert (requests, tokens) == (posts, 0)
+    assert 40 <= items <= 40 + 20
+    assert len(rows) == 10
+    assert "NOT MET" not in done.stdout
+    assert ET.parse(picture).getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("sync", "changed", "bound"),
+    [
+        ("users", None, 15),
+        ("users", 0, 2),
+        ("users", 100, 2),
+        ("users", 1000, 6),
+        ("photos", None, 510),
+        ("photos", 0, 505),
+        ("photos", 100, 510),
+    ],
+)
+def test_the_bounds_are_those_set_for_ten_thousand_users(sync: str, changed: int | None, bound: int) -> None:
+    assert most_requests(replace(FIGURES, sync=sync, changed=changed)) == bound
+
+
+def test_a_bound_that_is_passed_is_not_met() -> None:
+    measured = [FIGURES, replace(FIGURES, requests=16, megabytes=250.5, longest=240.0)]
+
+    verdicts = list(judge(measured, 240))
+
+    assert [verdict.met for verdict in verdicts] == [True, False, False, True]
+    assert str(verdicts[1]).startswith("NOT MET  10,000 users, first users sync: Graph requests")
+
+
+def test_equal_figures_make_equal_pictures(tmp_path: Path) -> None:
+    measured = [
+        replace(FIGURES, sync=sync, users=users, changed=changed)
+        for sync in ("users", "photos")
+        for users in (100, 200)
+        for changed in (None, 0, users // 100)
+    ]
+    for name in ("one.svg", "two.svg"):
+        draw(measured, tmp_path / name)
+
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    draw([replace(figures, requests=13) for figures in measured], tmp_path / "two.svg")
+    assert (tmp_path / "one.svg").read_bytes() != (tmp_path / "two.svg").read_bytes()
+
+
+def test_memory_that_was_given_back_before_the_end_is_seen_and_forgotten_after_a_reset() -> None:
+    code = "import sys; sys.stdin.readline(); len(b'x' * 99_000_000); print(flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        memory = Memory(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        high = memory.peak()
+        memory.reset()
+        low = memory.peak()
+        process.stdin.close()
+
+    assert high - low > 80
