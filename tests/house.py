@@ -71,7 +71,7 @@ class House:
                     body=raw,
                 )
                 reply = respond(request, operation, lambda: self.app)
-                return Answer(reply.status_code, dict(reply.headers), reply.get_body())
+                return Answer(reply.status_code, {**reply.headers, "Content-Type": reply.mimetype}, reply.get_body())
         raise AssertionError(f"no operation for {method} {path}")
 
     def get(self, path: str, **headers: str) -> Any:

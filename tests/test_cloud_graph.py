@@ -191,7 +191,8 @@ def test_users_that_come_and_go_while_a_listing_runs(new_tenant):
         ("$filter=(accountEnabled eq true", 400, "Request_BadRequest"),
         ("$filter=startsWith(displayName,true)", 400, "Request_BadRequest"),
         ("$filter='open", 400, "Request_BadRequest"),
-        ("$expand=manager", 501, "NotSimulated"),
+        ("$expand=memberOf", 501, "NotSimulated"),
+        ("$expand=manager($top=1)", 400, "Request_BadRequest"),
     ],
 )
 def test_queries_that_users_do_not_support(tenant, query, status, code):

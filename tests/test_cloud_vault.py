@@ -102,6 +102,7 @@ def running() -> Iterator[asyncio.AbstractEventLoop]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.run_until_complete(asyncio.sleep(0.25))  # TLS connections close a few turns of the loop later
         loop.close()
 
 

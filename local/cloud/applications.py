@@ -4,9 +4,9 @@ from cryptography.hazmat.primitives import hashes
 
 from local.cloud.apps import App, Certificate, Secret
 from local.cloud.clock import rfc3339
+from local.cloud.objects import Properties
 from local.cloud.odata import Filter
 from local.cloud.protocol import READ_DIRECTORY, Answer, Call, Refused, Route
-from local.cloud.users import Properties
 
 READ_APPLICATIONS = frozenset({"Application.Read.All", "Application.ReadWrite.All"}) | READ_DIRECTORY
 

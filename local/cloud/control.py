@@ -38,7 +38,8 @@ Behaviour of Graph towards one tenant
   POST   /tenants/{t}/expire {"delta": true, "pages": "Directory_ExpiredPageToken|DirectoryPageTokenNotFoundException"}
          every delta link, every page link handed out so far stops working
 
-Users: properties as in Graph, plus "photo", null or {"version","longest","etag"}, and "state", "live" or "deleted"
+Users: properties as in Graph, plus "manager", an id or null, "photo", null or {"version","longest","etag"}, and "state",
+"live" or "deleted"
   GET    /tenants/{t}/users?state=live  [user]
   POST   /tenants/{t}/users             201, user; needs userPrincipalName; "photo": side of the upload in pixels
   GET    /tenants/{t}/users/{u}
@@ -51,6 +52,20 @@ Users: properties as in Graph, plus "photo", null or {"version","longest","etag"
   DELETE /tenants/{t}/users/{u}/photo
   POST   /tenants/{t}/mutate {"count","seed","kinds":["patch","create","delete","restore","photo","removePhoto"]}
          so many changes to so many different users; answers {"patch":[ids],...} by kind
+
+Devices, groups and organisation contacts: {o} is devices, groups or orgContacts, {i} an object's id. Properties as in
+Graph, plus "state", and the ids that the object links to: "registeredOwners" of a device, "members" of a group (users,
+groups, devices, organisation contacts). Only Microsoft 365 groups ("groupTypes": ["Unified"]) have a recycle bin.
+  GET    /tenants/{t}/{o}?state=live    [object]
+  POST   /tenants/{t}/{o}               201, object; needs displayName; the ids of its links may come with it
+  GET    /tenants/{t}/{o}/{i}
+  PATCH  /tenants/{t}/{o}/{i}           null clears a property; "members" or "registeredOwners" replaces all of them;
+                                        {"visibility": "HiddenMembership"} hides a group's members
+  DELETE /tenants/{t}/{o}/{i}
+  POST   /tenants/{t}/groups/{i}/restore
+  POST   /tenants/{t}/groups/{i}/purge
+  POST   /tenants/{t}/groups/{i}/members {"ids"}             adds; DELETE .../members/{id} removes one
+  POST   /tenants/{t}/devices/{i}/registeredOwners {"ids"}   adds; DELETE .../registeredOwners/{id} removes one
 
 Apps: {"appId","objectId","principalId","displayName","roles","secrets","certificates","federatedCredentials","enabled",
        "hasServicePrincipal","conditionalAccessBlock"}
@@ -74,15 +89,15 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field, ValidationError
 
-from local.cloud import control_apps, control_users
+from local.cloud import control_apps, control_directory, control_users
 from local.cloud.clock import Clock
 from local.cloud.counters import total
 from local.cloud.faults import ExpiredPage, Faults
 from local.cloud.identity import SYSTEM_ASSIGNED, TOKEN_EXCHANGE, ManagedIdentity
 from local.cloud.model import Model
+from local.cloud.objects import Conflict
 from local.cloud.population import Population, generate
 from local.cloud.tenants import Tenant, TenantFile, Tenants
-from local.cloud.users import Conflict
 from local.cloud.vault import Vault
 
 Json = dict[str, Any]
@@ -136,6 +151,7 @@ class Control:
             web.post(f"{tenant}/clock", self._advance),
             web.post(f"{tenant}/expire", self._expire),
             *control_users.routes(self._tenant),
+            *control_directory.routes(self._tenant),
             *control_apps.routes(self._tenant),
         ]
 

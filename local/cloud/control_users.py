@@ -6,11 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
+from local.cloud.control_directory import create, patch, shown
 from local.cloud.model import Model
 from local.cloud.mutation import Mutation, mutate
 from local.cloud.photos import SIZES, etag, photo_bytes
 from local.cloud.tenants import Tenant
-from local.cloud.users import Photo, User
+from local.cloud.users import User
 
 Find = Callable[[web.Request], Tenant]
 
@@ -53,16 +54,16 @@ class _Users:
         return web.json_response([user for user in shown if state in (None, user["state"])])
 
     async def create(self, request: web.Request) -> web.Response:
-        properties = await request.json()
-        side = properties.pop("photo", None)
-        user = self._tenant(request).users.create(properties, Photo(1, side) if side else None)
+        tenant = self._tenant(request)
+        user = create(tenant, tenant.users, await request.json())
         return web.json_response(_shown(user), status=201)
 
     async def get(self, request: web.Request) -> web.Response:
         return web.json_response(_shown(self._user(request)))
 
     async def patch(self, request: web.Request) -> web.Response:
-        user = self._tenant(request).users.patch(request.match_info["user"], await request.json())
+        tenant = self._tenant(request)
+        user = patch(tenant, tenant.users, request.match_info["user"], await request.json())
         return web.json_response(_shown(user))
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -106,4 +107,4 @@ def _shown(user: User) -> dict[str, Any]:
         "longest": user.photo.longest,
         "etag": etag(user.id, user.photo),
     }
-    return {**user.properties, "photo": photo, "state": "live" if user.live else "deleted"}
+    return shown(user) | {"photo": photo}

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from local.cloud import applications, batch, delta, directory, organization, photos
+from local.cloud import applications, batch, delta, devices, directory, groups, organization, photos
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
 from local.cloud.faults import RESET
@@ -24,7 +24,7 @@ class Graph:
     def __init__(self, entra: Entra) -> None:
         self._entra = entra
         post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._respond_to_item), units=0)
-        subjects = (delta, directory, photos, organization, applications)
+        subjects = (delta, directory, devices, groups, photos, organization, applications)
         self._routes = Routes([post_batch, *(route for subject in subjects for route in subject.ROUTES)])
 
     def routes(self) -> list[web.RouteDef]:

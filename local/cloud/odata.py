@@ -22,15 +22,15 @@ def bad(message: str) -> Refused:
     return Refused(400, "Request_BadRequest", message)
 
 
-def selected(call: Call, known: frozenset[str]) -> list[str] | None:
+def selected(call: Call, knows: Callable[[str], bool], type_name: str) -> list[str] | None:
     """The properties that $select names, None where it is absent; Refused for unknown ones."""
     if "$select" not in call.query:
         return None
     names = [name.strip() for name in call.query["$select"].split(",")]
     for name in names:
-        if name not in known:
+        if not knows(name):
             message = f"Parsing OData Select and Expand failed: Could not find a property named '{name}' on type"
-            raise Refused(400, "BadRequest", f"{message} 'microsoft.graph.user'.")
+            raise Refused(400, "BadRequest", f"{message} 'microsoft.graph.{type_name}'.")
     return list(dict.fromkeys(names))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from local.cloud.directory import find_user
+from local.cloud.kinds import USER
 from local.cloud.protocol import Answer, Call, Refused, Route
 from local.cloud.users import Photo, User
 
@@ -75,7 +75,7 @@ def etag(user_id: str, photo: Photo) -> str:
 
 
 def _photo(call: Call, key: str) -> tuple[User, Photo]:
-    user = find_user(call, key)
+    user: User = USER.find(call, key)
     if user.photo is None:
         raise _not_found()
     return user, user.photo

@@ -10,7 +10,7 @@ from local.cloud.apps import App, Secret
 from local.cloud.model import Model
 from local.cloud.names import CITIES, DEPARTMENTS, JOBS, OFFICES, PLAIN, UNUSUAL
 from local.cloud.tenants import Tenant
-from local.cloud.users import Photo, User, Users
+from local.cloud.users import User, Users
 
 UNUSUAL_SHARE = 0.1
 SMALL_UPLOADS = [48, 96, 120, 240, 360]
@@ -74,8 +74,10 @@ def person(rng: random.Random, index: int, domain: str, population: Population, 
         properties |= {"employeeId": f"{index:06}", "officeLocation": rng.choice(OFFICES), "preferredLanguage": "en-US"}
     if rng.random() < 0.7:
         properties |= {"jobTitle": rng.choice(JOBS), "mobilePhone": f"+1 206 555 {index % 10000:04}"}
-    photo = Photo(1, rng.choice(SMALL_UPLOADS) if rng.random() < SMALL_SHARE else 648)
-    return users.create(properties, photo if rng.random() < population.photo_share else None, logged=logged)
+    side = rng.choice(SMALL_UPLOADS) if rng.random() < SMALL_SHARE else 648
+    if rng.random() < population.photo_share:
+        properties["photo"] = side
+    return users.create(properties, logged=logged)
 
 
 def _guid(rng: random.Random) -> str:

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from local.cloud.clock import Clock
 from local.cloud.counters import Counters
 from local.cloud.faults import Faults
 from local.cloud.model import Model
+from local.cloud.objects import Device, DirectoryObject, Group, Objects, OrgContact
 from local.cloud.throttling import Throttle
-from local.cloud.users import Photo, Users
+from local.cloud.users import Users
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 JOURNAL_LENGTH = 5000
@@ -46,6 +47,9 @@ class Tenant:
     apps: list[App] = field(default_factory=list)
     country: str = "US"
     users: Users = field(default_factory=Users)
+    devices: Objects[Device] = field(default_factory=lambda: Objects(Device))
+    groups: Objects[Group] = field(default_factory=lambda: Objects(Group))
+    org_contacts: Objects[OrgContact] = field(default_factory=lambda: Objects(OrgContact))
     clock: Clock = field(default_factory=Clock)
     faults: Faults = field(default_factory=Faults)
     counters: Counters = field(default_factory=Counters)
@@ -53,6 +57,31 @@ class Tenant:
     journal: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=JOURNAL_LENGTH))
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     expiry: Expiry = field(default_factory=Expiry)
+
+    def __post_init__(self) -> None:
+        for store in self.stores:
+            store.when_purged = self._forget
+
+    @property
+    def stores(self) -> tuple[Objects[Any], ...]:
+        """Everything that the directory holds; ids are unique over all of it."""
+        return self.users, self.groups, self.devices, self.org_contacts
+
+    def member(self, object_id: str) -> DirectoryObject:
+        """The live or soft-deleted object with that id, or KeyError."""
+        for store in self.stores:
+            if object_id.lower() in store:
+                return store.stored(object_id)  # type: ignore[no-any-return]  # a store of any kind
+        raise KeyError(object_id)
+
+    def settle(self) -> None:
+        """Empty the recycle bin up to the tenant's present."""
+        for store in self.stores:
+            store.settle(self.clock.now())
+
+    def _forget(self, object_id: str) -> None:
+        for store in self.stores:
+            store.forget(object_id)
 
     def app(self, app_id: str) -> App | None:
         return next((app for app in self.apps if app.app_id == app_id.lower()), None)
@@ -80,7 +109,9 @@ class Step(Model):
 
 class TenantFile(Model):
     """The form of a tenant data file and of POST /tenants. A user is its Graph properties plus `photo`, the side of its
-    uploaded picture in pixels. `story` is for whoever shows the tenant: control calls below /tenants/{t}, in order.
+    uploaded picture in pixels. Objects name those that they link to by id: a user its `manager`, a device its
+    `registeredOwners`, a group its `members`. `story` is for whoever shows the tenant: control calls below
+    /tenants/{t}, in order.
     """
 
     id: str = Field(default_factory=lambda: str(uuid4()), pattern=f"^{GUID.pattern}$")
@@ -89,15 +120,29 @@ class TenantFile(Model):
     country: str = "US"
     apps: list[App] = Field(default_factory=list)
     users: list[dict[str, Any]] = Field(default_factory=list)
+    devices: list[dict[str, Any]] = Field(default_factory=list)
+    groups: list[dict[str, Any]] = Field(default_factory=list)
+    org_contacts: list[dict[str, Any]] = Field(default_factory=list)
     story: list[Step] = Field(default_factory=list)
 
     def tenant(self) -> Tenant:
         tenant = Tenant(self.id, self.display_name, self.domain, apps=self.apps, country=self.country)
-        for given in self.users:
-            properties = dict(given)
-            side = properties.pop("photo", None)
-            tenant.users.create(properties, Photo(1, side) if side else None, logged=False)
+        given = (self.users, self.groups, self.devices, self.org_contacts)
+        made: list[tuple[Objects[Any], Any, list[str]]] = []
+        for store, every in zip(tenant.stores, given, strict=True):
+            for each in every:
+                properties, ids = parted(each, store.relation)
+                made.append((store, store.create(properties, logged=False), ids))
+        for store, holder, ids in made:
+            store.link(holder, map(tenant.member, ids), logged=False)
         return tenant
+
+
+def parted(given: Mapping[str, Any], relation: str) -> tuple[dict[str, Any], list[str]]:
+    """An object's own properties, and the ids that it names in its relation: one, several or null."""
+    ids = given.get(relation) or []
+    own = {name: value for name, value in given.items() if name != relation}
+    return own, [ids] if isinstance(ids, str) else ids
 
 
 def read_file(path: Path) -> Tenant:
@@ -121,7 +166,7 @@ class Tenants:
         """The tenant, its recycle bin emptied up to its present."""
         tenant = self._by_key.get(key.lower())
         if tenant:
-            tenant.users.settle(tenant.clock.now())
+            tenant.settle()
         return tenant
 
     def remove(self, tenant: Tenant) -> None:

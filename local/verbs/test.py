@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def tests() -> int:
         old.unlink()
     # Every Python of the venv starts to measure itself where these two are set (coverage.py: Subprocesses).
     measured = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
+    # Where SIGINT is ignored, as behind a shell's &, every child ignores it too, and tests of Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("== tests", file=sys.stderr, flush=True)
     command = [PYTHON, "-m", "pytest", "-q", "-n", str(PROCESSES), "--dist", "worksteal"]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **measured}, check=False).returncode
