@@ -39,7 +39,7 @@ def connected(house: House, new_tenant: Tenants) -> House:
 def put_users(house: House, *users: dict[str, Any], state: str = "active") -> None:
     """Store users as a sync would."""
     writes = [
-        Write("insert", f"user|{encode_key(user['id'])}", {"j_user": user, "state": state, "deleted_at": ""})
+        Write("insert", f"user|{encode_key(user['id'])}", {"j_fields": user, "state": state, "deleted_at": ""})
         for user in users
     ]
     for at in range(0, len(writes), 100):

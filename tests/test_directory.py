@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sync import directory
-from sync.directory import FIELDS
+from sync import collection, mirror
 from sync.graph.client import GraphClient, Page
+from sync.people import USER_FIELDS
 from tests.cloud import TestTenant
 from tests.house import House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
@@ -36,8 +36,9 @@ def first(tenant: TestTenant, **wanted: Any) -> str:
 
 def paged(monkeypatch: pytest.MonkeyPatch, page: int, writes: int = 96) -> None:
     """Small pages and transactions, so that few users fill several."""
-    monkeypatch.setattr(directory, "PAGE", page)
-    monkeypatch.setattr(directory, "WRITES", writes)
+    monkeypatch.setattr(collection, "PAGE", page)
+    monkeypatch.setattr(mirror, "WRITES", writes)
+    monkeypatch.setattr(mirror, "DELETIONS", max(writes // 3, 1))
 
 
 def test_first_listing(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,10 +276,10 @@ def test_other_fields_mean_a_full_read(house: House, new_tenant: NewTenant, monk
     """A delta link tracks the fields it was made for: another set of fields reads everybody once more."""
     tenant = new_tenant(users=5, guestShare=0)
     name = house.connect(tenant, users={})
-    monkeypatch.setattr(directory, "FIELDS", tuple(field for field in FIELDS if field != "department"))
+    monkeypatch.setattr("sync.people.USER_FIELDS", tuple(field for field in USER_FIELDS if field != "department"))
     house.run(name, "users")
     assert {user["department"] for user in house.users(name).values()} == {None}
-    monkeypatch.setattr(directory, "FIELDS", FIELDS)
+    monkeypatch.setattr("sync.people.USER_FIELDS", USER_FIELDS)
 
     run = house.run(name, "users")
 
