@@ -15,7 +15,12 @@ def test_mass_deletion_is_held_and_everything_else_goes_on(house, new_tenant):
 
     run = house.run(name, "users")
 
-    assert (run["status"], run["counts"]["created"], run["counts"]["skipped"], run["counts"]["deleted"]) == ("held", 3, 12, 0)
+    assert (run["status"], run["counts"]["created"], run["counts"]["skipped"], run["counts"]["deleted"]) == (
+        "held",
+        3,
+        12,
+        0,
+    )
     assert run["error"]["code"] == "deletions-held"
     assert {line["id"] for line in plan(house, name, run["id"])} == set(gone)
     assert len(house.users(name, state="active")) == 43
@@ -41,7 +46,9 @@ def test_dry_run_shows_the_plan_and_writes_nothing(house, new_tenant):
     first = house.run(name, "users", dryRun=True)
     assert first["status"] == "succeeded"
     assert house.users(name) == {}
-    assert {line["action"] for line in plan(house, name, first["id"])} == {"create", "none"} or first["counts"]["skipped"] == 0
+    assert {line["action"] for line in plan(house, name, first["id"])} == {"create", "none"} or first["counts"][
+        "skipped"
+    ] == 0
     created = house.run(name, "users")["counts"]["created"]
     assert first["counts"]["created"] == created
     gone = tenant.control.post("mutate", {"count": 2, "seed": 1, "kinds": ["delete"]})["delete"]
@@ -49,6 +56,10 @@ def test_dry_run_shows_the_plan_and_writes_nothing(house, new_tenant):
     for mode in ("delta", "full"):
         dry = house.run(name, "users", dryRun=True, mode=mode)
         deletes = {line["id"] for line in plan(house, name, dry["id"]) if line["action"] == "delete"}
-        assert (dry["status"], dry["counts"]["deleted"], deletes) == ("succeeded", len(set(gone) & set(house.users(name))), set(gone) & set(house.users(name)))
+        assert (dry["status"], dry["counts"]["deleted"], deletes) == (
+            "succeeded",
+            len(set(gone) & set(house.users(name))),
+            set(gone) & set(house.users(name)),
+        )
     assert house.changes(name) == before
     assert house.run(name, "users")["counts"]["deleted"] == len(set(gone) & set(house.users(name)))
