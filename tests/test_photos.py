@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sync import directory, photos
+from sync import collection, photos
 from sync.graph.client import BatchAnswer, BatchRequest, GraphClient
 from sync.images import inspect, without_exif
 from sync.jobs import work
