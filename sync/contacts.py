@@ -72,7 +72,8 @@ class Tree:
     people: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, str | None] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # groups whose members this app does not get to see
+    hiding: set[str] = field(default_factory=set)
 
     def add(self, member: Mapping[str, Any], group: str | None) -> None:
         """Take in one member of the top group (`group` None) or of a member group."""
@@ -87,7 +88,7 @@ class Tree:
         elif kind == GROUP_TYPE and group is None:
             self.groups[item_id] = member.get("displayName")
             if member.get("visibility") == "HiddenMembership":
-                self.hidden.append(item_id)
+                self.hiding.add(item_id)
         else:
             self.skipped.append((item_id, _KINDS.get(str(kind), "unknown-kind")))
 
@@ -209,7 +210,7 @@ def _read(mirror: Mirror, group_id: str) -> At:
     for member_group, found in members.items():
         for member in found or ():
             tree.add(member, member_group)
-        if found is None and member_group not in tree.hidden:
+        if found is None or (not found and member_group in tree.hiding):
             tree.hidden.append(member_group)
     _refuse_empty(mirror, tree)
     return _store(mirror, tree, users, groups)
