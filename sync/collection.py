@@ -65,6 +65,8 @@ def read_collection(mirror: Mirror, reading: Reading, checkpoint: At) -> At | No
     Raises what the Graph client raises.
     """
     at = checkpoint or {"stage": "begin"}
+    if at.get("scope", reading.scope) != reading.scope:  # the settings were changed while it was read
+        at = _start_over(mirror, at, at["restarts"])
     while at["stage"] != "done":
         if mirror.work.time_is_up():
             return None
@@ -84,15 +86,20 @@ def _restart(mirror: Mirror, at: At, error: CursorExpired) -> At:
     restarts = at.get("restarts", 0) + 1
     if restarts > MAX_RESTARTS:
         raise error
-    work = mirror.work
-    log.info("directory listing steps back run=%s code=%s", work.run.id, error.graph_code)
+    log.info("directory listing steps back run=%s code=%s", mirror.work.run.id, error.graph_code)
     safe = at.get("safe")
     if at["stage"] == "list" and safe and safe["link"] != at["link"]:
-        again = {**at, "link": safe["link"], "read": safe["read"]}
-        quiet = safe["quiet"]
-    else:
-        again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
-        quiet = dict.fromkeys(QUIET, 0)
+        return _step_back(mirror, {**at, "link": safe["link"], "read": safe["read"]}, safe["quiet"])
+    return _start_over(mirror, at, restarts)
+
+
+def _start_over(mirror: Mirror, at: At, restarts: int) -> At:
+    again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
+    return _step_back(mirror, again, dict.fromkeys(QUIET, 0))
+
+
+def _step_back(mirror: Mirror, again: At, quiet: Mapping[str, int]) -> At:
+    work = mirror.work
     work.claim.commit(work.now(), checkpoint=mirror.nest(again), counts={**work.run.counts, **quiet})
     return again
 
@@ -102,7 +109,13 @@ def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
     cursor = work.state(reading.collection).get("j_cursor")
     page = at.get("page", 0)
     if cursor and work.run.mode == "delta" and cursor["scope"] == reading.scope and not at.get("full"):
-        return {"stage": "delta", "link": cursor["link"], "page": page, "restarts": at.get("restarts", 0)}
+        return {
+            "stage": "delta",
+            "link": cursor["link"],
+            "page": page,
+            "scope": dict(reading.scope),
+            "restarts": at.get("restarts", 0),
+        }
     select = ",".join(("id", *reading.fields))
     latest = work.graph.page(f"/{reading.collection}/delta", params={"$deltatoken": "latest", "$select": select})
     if latest.delta_link is None:
@@ -114,6 +127,7 @@ def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
         "page": page,
         "read": 0,
         "listing": work.run.id,
+        "scope": dict(reading.scope),
         "restarts": at.get("restarts", 0),
     }
     work.claim.commit(

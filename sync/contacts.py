@@ -29,6 +29,7 @@ FIELDS = ("displayName", "givenName", "surname", "mail", "mobilePhone")
 SELECT = "id,displayName,givenName,surname,mail,mobilePhone,visibility"
 PAGE = 999  # the most that members gives at once (Learn: List group members)
 BATCH = 20
+MAX_RESTARTS = 3
 FILTER_LIMIT = 50  # ids that groups/delta can be limited to (Learn: Get incremental changes for groups)
 USER_TYPE, GROUP_TYPE = "#microsoft.graph.user", "#microsoft.graph.group"
 NO_LIMIT = GuardIn(max_count=1_000_000, max_percent=100)
@@ -117,32 +118,34 @@ def run_contacts(work: Work) -> Finish | None:
             return None
         match at["stage"]:
             case "begin":
-                at = _begin(mirror, settings.group_id)
+                at = _begin(mirror, settings.group_id, at.get("restarts", 0))
             case "missing":
-                at = mirror.missing(at, at["read"], at_end(at, settings.group_id))
+                at = mirror.missing(at, at["read"], at_end(at))
             case "deletions":
                 at = mirror.deletions(at, settings.deletion_guard)
             case "approved":
                 at = mirror.approved(at)
             case _:
+                _labels(work).purge(at)
                 at = mirror.purge(at)
     return Finish({}, held=at.get("held", 0), of=at.get("of", 0))
 
 
-def at_end(at: At, group_id: str) -> list[Write]:
+def at_end(at: At) -> list[Write]:
     """The state to keep once the reading is stored: the hints for the next run."""
-    cursor = {"group": group_id, "users": at["users"], "groups": at["groups"], "blocked": at["blocked"]}
+    cursor = {name: at[name] for name in ("group", "users", "groups", "blocked")}
     return [Write("merge", STATE + "contacts", {"j_cursor": cursor})]
 
 
 # --- has anything changed --------------------------------------------------------------------------------------------
 
 
-def _begin(mirror: Mirror, group_id: str) -> At:
+def _begin(mirror: Mirror, group_id: str, restarts: int) -> At:
+    """Read what has changed, or everything; a page link that no longer works means a new start, not for ever."""
     work = mirror.work
     cursor = work.state().get("j_cursor") or {}
     hints = cursor.get("group") == group_id and cursor.get("groups") and not cursor.get("blocked")
-    if work.run.mode == "delta" and hints and not work.run.dry_run:
+    if work.run.mode == "delta" and hints and not work.run.dry_run and not restarts:
         try:
             links = _unchanged(mirror, cursor)
         except CursorExpired:
@@ -153,7 +156,14 @@ def _begin(mirror: Mirror, group_id: str) -> At:
                 work.now(), [Write("merge", STATE + "contacts", {"j_cursor": {**cursor, **links}})], checkpoint=at
             )
             return at
-    return _read(mirror, group_id)
+    try:
+        return _read(mirror, group_id)
+    except CursorExpired:
+        if restarts == MAX_RESTARTS:
+            raise
+        again: At = {"stage": "begin", "restarts": restarts + 1}
+        work.claim.commit(work.now(), checkpoint=again)
+        return again
 
 
 def _unchanged(mirror: Mirror, cursor: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -213,7 +223,7 @@ def _read(mirror: Mirror, group_id: str) -> At:
         if found is None or (not found and member_group in tree.hiding):
             tree.hidden.append(member_group)
     _refuse_empty(mirror, tree)
-    return _store(mirror, tree, users, groups)
+    return _store(mirror, tree, {"group": group_id, "users": users, "groups": groups})
 
 
 def _top(graph: GraphClient, group_id: str) -> tuple[Mapping[str, Any], str]:
@@ -309,34 +319,37 @@ def _refuse_empty(mirror: Mirror, tree: Tree) -> None:
     )
 
 
-def _store(mirror: Mirror, tree: Tree, users: str, groups: list[str]) -> At:
-    """Compare the tree with what is stored, and write the difference."""
+def _store(mirror: Mirror, tree: Tree, hints: Mapping[str, Any]) -> At:
+    """Compare the tree with what is stored, and write the difference. `hints` are for the state at the end."""
     work = mirror.work
     taken = frozenset(row["folded"] for row in work.app.tables.data.scan(work.connection, OWN, columns=("folded",)))
     sources = {item_id: source(person, taken) for item_id, person in sorted(tree.people.items())}
     batch = mirror.take(sources, mirror.index(), 1, listing=work.run.id, full=True)
-    labels = Mirror(work, GROUPS, counted=False, nest=lambda _at: dict(work.run.checkpoint))
-    _store_groups(labels, tree)
+    _store_groups(_labels(work), tree)
     skipped = [
         LogLine("info", "member", item_id, "skipped", reason, _LEFT_OUT[reason]) for item_id, reason in tree.skipped
     ]
     for start in range(0, len(skipped), 1000):
         part = skipped[start : start + 1000]
         work.claim.commit(work.now(), log=part)
-    blocked = any(one == Unreadable("name-taken") for one in sources.values())
+    blocked = any(isinstance(one, Unreadable) for one in sources.values())
     at: At = {
         "stage": "missing",
         "page": 1,
         "read": len(tree.people),
         "listing": work.run.id,
-        "users": users,
-        "groups": groups,
+        **hints,
         "blocked": blocked,
         "nameless": bool(tree.hidden),
     }
     batch.tell([*_double(tree), *_hidden(tree)], skipped=len(skipped))
     batch.flush(at)
     return at
+
+
+def _labels(work: Work) -> Mirror:
+    """The copy of the groups: names beside the contacts, without counts of their own."""
+    return Mirror(work, GROUPS, counted=False, nest=lambda _at: dict(work.run.checkpoint))
 
 
 def _store_groups(labels: Mirror, tree: Tree) -> None:

@@ -387,7 +387,7 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         stopped = {"mode": run.mode, "checkpoint": claim.run.checkpoint, "at": app.clock().isoformat()}
         _end(app, claim, "failed", error=error, state={"j_resume": stopped})
     except TenantsyncError as error:
-        _end(app, claim, "failed", error=error)
+        _end(app, claim, "failed", error=error, state={"j_resume": None})
     except Exception:
         with suppress(Exception):
             claim.release(app.clock())

@@ -31,6 +31,7 @@ ABSENT = "absent|"
 PURGE = "purge|"
 RETENTION = timedelta(days=30)
 PAUSE = timedelta(seconds=3)
+GONE = "gone-for-good"
 WRITES = 95  # rows of a transaction of 100, less those of run, log, plan, feed and head
 DELETIONS = 31  # three rows each
 LINES = 1000  # of a plan in one row
@@ -176,6 +177,8 @@ class Mirror:
             after = Known("active", digest(source.fields), mark, seen, "", invited, None)
             columns = {name: value for name, value in after._asdict().items() if name != "fields"}
             return [Write("merge", key, {**columns, "j_fields": source.fields, "deleted_at": ""}), *freed], after
+        if isinstance(source, Absent) and source.reason == GONE and known is not None and known.state == "deleted":
+            return _tombstone(key, self.work.now(), GONE), None
         if known is None or isinstance(source, Absent) or (not back and known.seen == seen):
             return [], None
         return [Write("merge", key, {"seen": seen, "absent": ""}), *freed], known._replace(seen=seen, absent="")
@@ -212,8 +215,7 @@ class Mirror:
     def _unseen(self, listing: str) -> Iterable[tuple[str, Known]]:
         data, connection = self.work.app.tables.data, self.work.connection
         if self.dry:
-            plan = data.scan(connection, f"{PLAN}{self.work.run.id}|")
-            shown = {line[1] for row in plan for line in row["j_lines"]}
+            shown = self._shown()
             return [
                 (key, known)
                 for key, known in self.index().items()
@@ -228,9 +230,9 @@ class Mirror:
     def deletions(self, at: At, guard: GuardIn) -> At:
         """Delete what is noted as absent, unless the guard holds it back; then the plan shows what waits."""
         data, connection = self.work.app.tables.data, self.work.connection
-        if self.dry:
-            return {"stage": "done"}
         noted = list(data.scan(connection, ABSENT + self.kind.prefix))
+        if self.dry:
+            return self._propose_again(noted)
         if noted and not at.get("allowed"):
             total = sum(1 for _ in data.scan(connection, self.kind.prefix, columns=(), where="state eq 'active'"))
             if guard_holds(len(noted), total, guard.max_count, guard.max_percent):
@@ -238,6 +240,22 @@ class Mirror:
             at = {**at, "allowed": True}
         done = self._delete([(row["row"], row["reason"]) for row in noted], at)
         return {"stage": "purge", "page": at["page"] + 1} if done else at
+
+    def _propose_again(self, noted: Sequence[Row]) -> At:
+        """In the plan of a dry run: what earlier runs noted and could not delete, unless this one has met it."""
+        batch = Batch(self)
+        shown = self._shown() if noted else set()
+        for row in noted:
+            if self.id(row["row"]) not in shown:
+                batch.plan(self.id(row["row"]), "delete", row["reason"])
+        following = {"stage": "done"}
+        batch.flush(following)
+        return following
+
+    def _shown(self) -> set[str]:
+        """The items that the plan of this run names."""
+        plan = self.work.app.tables.data.scan(self.work.connection, f"{PLAN}{self.work.run.id}|")
+        return {line[1] for row in plan for line in row["j_lines"] if line[0] == self.kind.entity}
 
     def _hold(self, at: At, noted: Sequence[Row], total: int) -> At:
         """Show in the plan what waits, and count it as skipped; the run goes on and ends as held."""
@@ -326,7 +344,7 @@ def _invites(known: Known | None, after: Known | None) -> bool:
 def _tombstone(key: str, now: datetime, reason: str) -> list[Write]:
     """A deleted row and its place in the index of tombstones: that of one that is gone for good is due at once."""
     at = now.isoformat(timespec="microseconds")
-    due = (now - RETENTION).isoformat(timespec="microseconds") if reason == "gone-for-good" else at
+    due = (now - RETENTION).isoformat(timespec="microseconds") if reason == GONE else at
     return [
         Write("merge", key, {"state": "deleted", "deleted_at": at, "absent": ""}),
         Write("replace", f"{PURGE}{due}|{key}", {"row": key, "deleted_at": at}),
@@ -388,7 +406,7 @@ class Batch:
     def plan(self, item_id: str, action: str, reason: str) -> None:
         """Show in the plan of a dry run what would be done."""
         self._plan.append(PlanLine(self._mirror.kind.entity, item_id, action, reason))
-        if action == "delete":
+        if action == "delete" and self._mirror.counted:
             self._quiet["deleted"] += 1
         if len(self._plan) == LINES:
             self._mirror.work.claim.commit(self._mirror.work.now(), plan=self._plan)
