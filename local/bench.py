@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from local.portal import Control, Json, Portal, Tenant
 from local.processes import ROOT, Failed
-from local.stack import LOGS, Stack
+from local.stack import Stack
 from sync.settings import Settings
 
 SIZES = (1_000, 10_000)
@@ -121,7 +121,7 @@ class Bench:
         self._stack = stack
         self._portal = Portal.of(stack)
         self._control = Control.of(stack)
-        self._log = (LOGS / "host.log").open()
+        self._log = (stack.logs / "host.log").open()
         self._memory = Memory(stack.pids["host"])
         self.slice_seconds = Settings.read(stack.app_settings).slice_seconds
         self.measured: list[Figures] = []

@@ -39,7 +39,7 @@ class Stack:
     with the stack. `settings` are further app settings, `cloud` further options of the simulated cloud, which holds
     the tenants of local/tenants. While entered: `api`, `key`, `master_key` and `console` of the
     host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `app_settings`, what points the
-    app at the parts; `pids` of the parts by name.
+    app at the parts; `pids` of the parts by name; `logs`, the folder of their logs.
     """
 
     api: str
@@ -68,7 +68,7 @@ class Stack:
         self._settings = dict(settings or {})
         self._cloud = cloud
         self._host = host
-        self._logs = logs
+        self.logs = logs
         self._running: dict[str, Child[Any]] = {}
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Stack:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             parts.enter_context(_held(self._folder))
             data = self._data and self._data / "azurite"
-            self._running["azurite"] = azurite.start(self._logs / "azurite.log", data=data)
+            self._running["azurite"] = azurite.start(self.logs / "azurite.log", data=data)
             self._start_cloud()
             self.storage = azurite.connection_string(self._running["azurite"].wait_ready())
             cloud = self._running["cloud"].wait_ready()
@@ -141,7 +141,7 @@ class Stack:
 
     def _python(self, part: str, options: Sequence[str], environ: Mapping[str, str]) -> Child[Json]:
         command = [sys.executable, "-m", f"local.{part}", *options, "--with-parent"]
-        return Child(f"local.{part}", command, environ=environ, log=self._logs / f"{part}.log", parse=_json_line)
+        return Child(f"local.{part}", command, environ=environ, log=self.logs / f"{part}.log", parse=_json_line)
 
     def _stop_all(self) -> None:
         """The host first: it writes to the others until it has ended."""

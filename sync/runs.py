@@ -192,12 +192,11 @@ class Claim:
         **fields: Any,
     ) -> None:
         """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`."""
-        counts = Counter(self.run.counts) + Counter(outcomes or {})
-        renewed = {"commits": self.run.commits + 1, "lease_until": now + LEASE, "attempt": 0}
-        wanted = {"counts": dict(counts), **renewed, **self.cost(), **fields}
         packed = [*self._pack(LOG, log, now), *self._pack(PLAN, plan, now)]
         for _ in range(_COMMIT_ATTEMPTS):
-            run = replace(self.run, **wanted)
+            counts = dict(Counter(self.run.counts) + Counter(outcomes or {}))
+            renewed = {"commits": self.run.commits + 1, "lease_until": now + LEASE, "attempt": 0}
+            run = replace(self.run, **{"counts": counts, **renewed, **self.cost(), **fields})
             steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *packed]
             if changes:
                 steps += self._head.append(changes, run.id, now)
@@ -228,16 +227,14 @@ class Claim:
     def _reload(self, tried: Run) -> bool:
         """After a conflict: still ours and somebody else's row was in the way, or no longer ours.
 
-        True where the conflict is with this very write: its answer was lost and the SDK sent it again.
+        True where the conflict is with this very write: its answer was lost and the SDK sent it again. An earlier one
+        may have come through as well although it failed here; what it said of the run holds.
         """
         self._head.forget()
         found = load_run(self._data, self.run.connection, self.run.id)
         if found is None or (found[0] != tried and found[0].owner != self.run.owner):
             raise LeaseLost("Another worker holds this run now")
-        self._etag = found[1]
-        if found[0].cancel:
-            self.run = found[0]
+        self.run, self._etag = found
+        if self.run.cancel:
             raise Cancelled("The run was cancelled", remedy="Start it again when you want it.")
-        if found[0] == tried:
-            self.run = tried
-        return found[0] == tried
+        return self.run == tried

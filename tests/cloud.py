@@ -66,7 +66,8 @@ class Cloud:
         return session
 
     def generate(self, **population: Any) -> "TestTenant":
-        """A generated tenant: users, seed, photoShare, guestShare, disabledShare, roles."""
+        """A generated tenant: users, seed, photoShare, guestShare, disabledShare, devices, contactGroups, contactMembers,
+        roles."""
         wanted = {"users": 0, "seed": next(SEEDS), **population}
         return self._tenant(self.control.post("tenants", {"generate": wanted}))
 

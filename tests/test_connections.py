@@ -367,16 +367,18 @@ def register(tenant: TestTenant, certificate: x509.Certificate) -> None:
 
 
 class TestCertificates:
-    def test_a_pem(self, house: House, new_tenant: Tenants, key: rsa.RSAPrivateKey) -> None:
-        """Key and certificate sign in; the last day is read from the certificate, and the key is never shown."""
+    @pytest.mark.parametrize("entered", [{}, {"expiresOn": "2999-01-01"}], ids=["read", "entered"])
+    def test_a_pem(self, house: House, new_tenant: Tenants, key: rsa.RSAPrivateKey, entered: dict[str, str]) -> None:
+        """Key and certificate sign in; a last day that is not entered is the certificate's; the key is never shown."""
         tenant, certificate = new_tenant(), certify(key)
         register(tenant, certificate)
-        credential = {"type": "certificate", "pem": as_pem(key, certificate)}
+        credential = {"type": "certificate", "pem": as_pem(key, certificate), **entered}
+        ends = entered.get("expiresOn", str(certificate.not_valid_after_utc.date()))
 
         answer = house.call("POST", "connections", request(tenant, credential=credential))
 
         assert answer.status == 201
-        assert answer.json["credential"]["expiresOn"] == str(certificate.not_valid_after_utc.date())
+        assert answer.json["credential"]["expiresOn"] == ends
         assert "PRIVATE" not in answer.content.decode()
         assert check(house)["status"] == "confirmed"
         assert contents(house).naming("PRIVATE") == []

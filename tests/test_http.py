@@ -626,11 +626,11 @@ class TestIdempotencyKeys:
         problem(answer, 422, "idempotency-key-reused")
 
     def test_what_a_key_belongs_to(self, connected: House, new_tenant: Callable[..., TestTenant]) -> None:
-        """The same key of another call or another connection is another key; other methods have none."""
-        connected.connect(new_tenant(), "second", users={})
+        """The same key of another call, sync or connection is another key; other methods have none."""
+        connected.connect(new_tenant(), "second", users={}, photos={})
         runs = [
-            connected.call("POST", f"connections/{name}/syncs/users/runs", {}, Idempotency_Key="k").json["id"]
-            for name in ("primary", "second", "primary")
+            connected.call("POST", f"connections/{path}/runs", {}, Idempotency_Key="k").json["id"]
+            for path in ("primary/syncs/users", "second/syncs/users", "second/syncs/photos", "primary/syncs/users")
         ]
         check = connected.call("POST", "connections/primary/check", {}, Idempotency_Key="k")
         edits = [
@@ -638,7 +638,8 @@ class TestIdempotencyKeys:
             for label in "ab"
         ]
 
-        assert runs[0] == runs[2] != runs[1]
+        assert runs[0] == runs[3]
+        assert len(set(runs)) == 3
         assert check.json["status"] == "confirmed"
         assert edits == [{"n": "a"}, {"n": "b"}]
 

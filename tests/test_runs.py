@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from azure.data.tables import TableClient
 
 from storage.tables import Conflict, Table, Write
@@ -310,6 +311,28 @@ def test_last_commit_whose_answer_is_lost(data: Table, monkeypatch: pytest.Monke
     send_twice(monkeypatch, "update_entity")
     claim.commit(NOW, status="succeeded", owner="", lease_until=None)
     assert load(data).status == "succeeded"
+
+
+def test_commit_that_failed_only_here(data: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that came through although the worker was told otherwise is not undone by what the worker writes next."""
+    claim = take(data)
+    claim.commit(NOW, outcomes={"created": 1})
+    plain = Table.commit
+
+    def fail(*args: Any) -> list[str]:
+        monkeypatch.setattr(Table, "commit", plain)
+        plain(*args)
+        raise ServiceRequestError("no answer")
+
+    monkeypatch.setattr(Table, "commit", fail)
+    with pytest.raises(ServiceRequestError):
+        claim.commit(NOW, changes=[ANN], outcomes={"created": 2}, checkpoint={"after": "ann"})
+
+    claim.release(NOW)
+
+    run = load(data)
+    assert (run.owner, run.counts, run.checkpoint) == ("", {"created": 3}, {"after": "ann"})
+    assert told(data) == ["ann"]
 
 
 def test_take_whose_answer_is_lost(data: Table, monkeypatch: pytest.MonkeyPatch) -> None:

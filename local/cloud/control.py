@@ -14,9 +14,11 @@ The cloud
 Tenants
   GET    /tenants                       [tenant]
   POST   /tenants                       201, tenant. Body: a tenant data file (see local/tenants), or
-         {"generate": {"users","seed","photoShare","guestShare","disabledShare","roles"}}; the same seed gives the same
-         tenant; a tenant with the same id or domain is replaced
-  GET    /tenants/{t}                   {"id","displayName","domain","now","apps":[app],"users","photos"}
+         {"generate": {"users","seed","photoShare","guestShare","disabledShare","devices","contactGroups","contactMembers",
+         "roles"}}; the same seed gives the same tenant; a tenant with the same id or domain is replaced. contactMembers
+         of the users are dealt to contactGroups groups, all members of one group of level 0
+  GET    /tenants/{t}                   {"id","displayName","domain","now","apps":[app],"users","photos","devices",
+         "groups":[{"id","displayName","members"}]}, the numbers of live ones; a generated group of level 0 comes first
   DELETE /tenants/{t}
 
 Behaviour of Graph towards one tenant
@@ -51,7 +53,9 @@ Users: properties as in Graph, plus "manager", an id or null, "photo", null or {
   PUT    /tenants/{t}/users/{u}/photo   {"longest": 648} draws a new picture; {"base64","contentType"} plants any bytes
   DELETE /tenants/{t}/users/{u}/photo
   POST   /tenants/{t}/mutate {"count","seed","kinds":["patch","create","delete","restore","photo","removePhoto"]}
-         so many changes to so many different users; answers {"patch":[ids],...} by kind
+         so many changes to so many different users; answers {"patch":[ids],...} by kind. Other kinds, which may meet
+         the same object again: patchDevice, createDevice, deleteDevice, changeOwner, patchGroup, createGroup (in the
+         first group), deleteGroup (not the first), addMember, removeMember (no group)
 
 Devices, groups and organisation contacts: {o} is devices, groups or orgContacts, {i} an object's id. Properties as in
 Graph, plus "state", and the ids that the object links to: "registeredOwners" of a device, "members" of a group (users,
@@ -265,4 +269,9 @@ def _shown(tenant: Tenant) -> Json:
         "apps": [app.model_dump(by_alias=True, mode="json") for app in tenant.apps],
         "users": states[True, True] + states[True, False],
         "photos": states[True, True],
+        "devices": sum(1 for _ in tenant.devices.live()),
+        "groups": [
+            {"id": group.id, "displayName": group.properties["displayName"], "members": len(group.links)}
+            for group in tenant.groups.live()
+        ],
     }

@@ -1,4 +1,4 @@
-"""Names for generated people: many scripts, quotes, emoji, right-to-left, combining marks and very long ones."""
+"""Names for generated people and devices: many scripts, quotes, emoji, right-to-left, combining marks and very long ones."""
 
 PLAIN: list[tuple[str, str]] = [
     (given, surname)
@@ -37,3 +37,10 @@ JOBS = ["Engineer", "Designer", "Account manager", "Chef de projet", "Büroleitu
 DEPARTMENTS = ["Research", "Sales", "Marketing", "Finance", "Facilities", "Legal", "Human Resources"]
 OFFICES = ["18/2111", "Berlin 3.OG", "São Paulo", "New York - 5th Ave", "東京"]
 CITIES = [("Seattle", "US"), ("Berlin", "DE"), ("São Paulo", "BR"), ("New York", "US"), ("Tokyo", "JP"), ("Oslo", "NO")]
+MODELS = [
+    ("Surface", "Laptop 5", "Windows", "10.0.22631.4317"),
+    ("LENOVO", "ThinkPad X1 Carbon Gen 11", "Windows", "10.0.19045.3803"),
+    ("Apple", "iPhone 15", "IPhone", "18.1"),
+    ("Apple", "MacBook Pro", "MacMDM", "15.1"),
+    ("Google", "Pixel 8", "Android", "15"),
+]

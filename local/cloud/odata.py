@@ -11,6 +11,7 @@ Test = Callable[[Properties], bool]
 
 # Learn: Advanced query capabilities on Microsoft Entra ID objects, properties of user.
 ADVANCED_PROPERTIES = {"mobilePhone", "companyName", "city", "officeLocation", "businessPhones"}
+COUNTED = {"assignedLicenses/$count"}
 _TOKEN = re.compile(r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<mark>[(),])|(?P<word>[^\s(),']+))")
 
 
@@ -97,10 +98,10 @@ class Filter:
         if value is None and name == "userType":
             self.advanced = True
         if operator == "eq":
-            return lambda user: _folded(user.get(name)) == value
+            return lambda user: _folded(_held(user, name)) == value
         if operator == "ne":
             self.advanced = True
-            return lambda user: _folded(user.get(name)) != value
+            return lambda user: _folded(_held(user, name)) != value
         raise unsupported(f"Unsupported or invalid query filter clause specified for property '{name}'.")
 
     def _membership(self, name: str) -> Test:
@@ -109,18 +110,20 @@ class Filter:
         while self._take(","):
             values.append(_folded(self._value()))
         self._expect(")")
-        return lambda user: _folded(user.get(name)) in values
+        return lambda user: _folded(_held(user, name)) in values
 
     def _property(self) -> str:
         name = self._next()
-        if name not in self._known:
+        if name not in self._known | COUNTED:
             raise unsupported(f"Unsupported or invalid query filter clause specified for property '{name}'.")
-        if name in ADVANCED_PROPERTIES:
+        if name in ADVANCED_PROPERTIES | COUNTED:
             self.advanced = True
         return name
 
-    def _value(self) -> str | bool | None:
+    def _value(self) -> str | int | None:
         token = self._next()
+        if token.isdecimal():
+            return int(token)
         if token.startswith("'"):
             return token[1:-1].replace("''", "'")
         literals = {"true": True, "false": False, "null": None}
@@ -154,6 +157,13 @@ def _split(text: str) -> list[str]:
         tokens.append(found[0].strip())
         position = found.end()
     return tokens
+
+
+def _held(properties: Properties, name: str) -> Any:
+    """A property, or how many there are of it."""
+    if name in COUNTED:
+        return len(properties.get(name.removesuffix("/$count")) or [])
+    return properties.get(name)
 
 
 def _folded(value: Any) -> Any:

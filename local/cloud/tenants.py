@@ -71,7 +71,8 @@ class Tenant:
         """The live or soft-deleted object with that id, or KeyError."""
         for store in self.stores:
             if object_id.lower() in store:
-                return store.stored(object_id)  # type: ignore[no-any-return]  # a store of any kind
+                found: DirectoryObject = store.stored(object_id)
+                return found
         raise KeyError(object_id)
 
     def settle(self) -> None:
