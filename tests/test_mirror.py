@@ -222,13 +222,14 @@ def test_a_partial_listing_deletes_nothing(house: House, crowd: TestTenant, monk
     pages = 0
     whole = collection._STAGES["list"]
 
-    def breaks_off(*given: Any) -> Any:
+    def breaks_off(copy: Any, reading: Any, at: Any) -> Any:
         nonlocal pages
         pages += 1
         if pages == 3:
             crowd.control.patch(f"apps/{crowd.client_id}", {"roles": []})
             house.app._sign_ins.clear()
-        return whole(*given)
+            del copy.work.__dict__["graph"]  # a slice of another worker, which has no token yet
+        return whole(copy, reading, at)
 
     monkeypatch.setitem(collection._STAGES, "list", breaks_off)
     run = house.run(NAME, "users", mode="full")
@@ -384,15 +385,13 @@ def test_gone_for_good(house: House, new_tenant: NewTenant, first_soft: bool) ->
     house.run(NAME, "users")
 
     assert house.call("GET", f"connections/{NAME}/users/{for_good}").status == 404
-    assert contents(house).naming(for_good) == [
-        place for place in contents(house).naming(for_good) if place[1].startswith(("feed|", "log|", "change"))
-    ]
     assert set(house.users(NAME, state="deleted")) == {soft}
     assert not [name for name in contents(house).blobs if for_good in name]
     house.clock.ahead += RETENTION + timedelta(hours=1)
     house.run(NAME, "users")
-    assert house.users(NAME, state="deleted") == {}
-    assert not [name for name in contents(house).blobs if soft in name]
+    assert house.users(NAME) == {key: user for key, user in house.users(NAME).items() if user["state"] == "active"}
+    told_only = ("feed|", "log|")
+    assert all(key.startswith(told_only) for _, key in contents(house).naming(for_good, soft))
 
 
 # --- settings changed while a run reads ------------------------------------------------------------------------------
@@ -419,3 +418,107 @@ def test_settings_changed_between_two_slices(
     assert done["status"] == "succeeded"
     assert held(house, NAME) == people(tenant, guests=True)
     assert tally(house.run(NAME, "users")) == {}
+
+
+# --- what is taken --------------------------------------------------------------------------------------------------
+
+
+def test_more_fields(house: House, new_tenant: NewTenant) -> None:
+    """Fields beside the default set come by listing and by delta, can be cleared, and go when they are unset again."""
+    tenant = new_tenant(users=11, guestShare=0)
+    extension = f"extension_{'0a' * 16}_shoeSize"
+    boss, key = list(people(tenant))[:2]
+    attributes = {f"extensionAttribute{number}": None for number in range(1, 16)}
+    tenant.control.patch(
+        f"users/{key}",
+        {
+            "manager": boss,
+            extension: "44",
+            "city": "Oslo",
+            "onPremisesExtensionAttributes": {"extensionAttribute1": "A"},
+        },
+    )
+    wanted = ["manager", extension, "onPremisesExtensionAttributes", "city"]
+    house.connect(tenant, NAME, users={"moreFields": wanted})
+
+    def more() -> dict[str, Any]:
+        found: dict[str, Any] = house.get(f"connections/{NAME}/users/{key}")["more"]
+        return found
+
+    house.run(NAME, "users")
+    expected = {"manager": boss, extension: "44", "city": "Oslo"}
+    assert {name: more()[name] for name in expected} == expected
+    assert more()["onPremisesExtensionAttributes"] == {**attributes, "extensionAttribute1": "A"}
+    assert set(more()) == set(wanted)
+    assert tally(house.run(NAME, "users")) == {}
+    other = list(people(tenant))[2]
+    tenant.control.patch(f"users/{key}", {"manager": other, extension: None, "city": None})
+    assert tally(house.run(NAME, "users")) == {"updated": 1}
+    assert (more()["manager"], more()[extension], more()["city"]) == (other, None, None)
+    tenant.control.patch(f"users/{key}", {"jobTitle": "Same manager"})
+    assert tally(house.run(NAME, "users")) == {"updated": 1}
+    assert more()["manager"] == other
+    tenant.control.patch(f"users/{key}", {"manager": None})
+    assert tally(house.run(NAME, "users")) == {"updated": 1}
+    assert more()["manager"] is None
+    assert tally(house.run(NAME, "users", mode="full")) == {"unchanged": 11}
+    house.enable(NAME, "users")
+    assert tally(house.run(NAME, "users")) == {"updated": 11}  # another set of fields is a new full read
+    assert more() == {}
+
+
+@pytest.mark.parametrize(
+    "names", [["nonsense"], ["manager", "displayName"], [f"extension_{'0' * 32}_{n}" for n in range(11)]]
+)
+def test_fields_that_cannot_be_added(house: House, tenant: TestTenant, names: list[str]) -> None:
+    """Unknown fields, those of the default set and more than ten extensions are refused by name of the setting."""
+    house.connect(tenant, NAME)
+
+    answer = house.call("PUT", f"connections/{NAME}/syncs/users", {"enabled": True, "moreFields": names})
+
+    assert (answer.status, [error["pointer"] for error in answer.json["errors"]]) == (422, ["/moreFields"])
+
+
+def test_licensed_only(house: House, new_tenant: NewTenant) -> None:
+    """Whoever has no licence is skipped with the reason, comes with a first one and goes with the last."""
+    tenant = new_tenant(users=12, guestShare=0)
+    everybody = list(people(tenant))
+    licence = [{"skuId": "6fd2c87f-b296-42f0-b197-1e91e994b900", "disabledPlans": []}]
+    for key in everybody:
+        tenant.control.patch(f"users/{key}", {"assignedLicenses": licence if key != everybody[0] else []})
+    house.connect(tenant, NAME, users={"licensedOnly": True})
+
+    run = house.run(NAME, "users")
+    assert tally(run) == {"created": 11, "skipped": 1}
+    (line,) = house.get(f"connections/{NAME}/runs/{run['id']}/log")["items"]
+    assert (line["reason"], line["id"]) == ("unlicensed", everybody[0])
+    tenant.control.patch(f"users/{everybody[0]}", {"assignedLicenses": licence})
+    tenant.control.patch(f"users/{everybody[1]}", {"assignedLicenses": []})
+    assert tally(house.run(NAME, "users")) == {"created": 1, "deleted": 1}
+    tenant.control.patch(f"users/{everybody[1]}", {"assignedLicenses": licence})
+    assert tally(house.run(NAME, "users")) == {"restored": 1}
+
+
+def test_who_leaves_while_a_listing_starts_over(
+    house: House, crowd: TestTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was on a page of the first try and has left before the second one is not kept for that."""
+    monkeypatch.setattr(collection, "PAGE", 10)
+    pages = 0
+    whole = collection._STAGES["list"]
+    gone = ""
+
+    def starting_over(copy: Any, reading: Any, at: Any) -> Any:
+        nonlocal pages, gone
+        pages += 1
+        if pages == 3:
+            gone = next(iter(people(crowd)))
+            crowd.control.delete(f"users/{gone}")
+            return collection._start_over(copy, at, 1)
+        return whole(copy, reading, at)
+
+    monkeypatch.setitem(collection._STAGES, "list", starting_over)
+    run = house.run(NAME, "users", mode="full")
+
+    assert (run["status"], tally(run)) == ("succeeded", {"unchanged": 39, "deleted": 1})
+    assert set(house.users(NAME, state="deleted")) == {gone}
