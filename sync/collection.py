@@ -126,7 +126,7 @@ def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
         "delta": latest.delta_link,
         "page": page,
         "read": 0,
-        "listing": work.run.id,
+        "listing": f"{work.run.id}#{page}",
         "scope": dict(reading.scope),
         "restarts": at.get("restarts", 0),
     }

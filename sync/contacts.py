@@ -324,7 +324,8 @@ def _store(mirror: Mirror, tree: Tree, hints: Mapping[str, Any]) -> At:
     work = mirror.work
     taken = frozenset(row["folded"] for row in work.app.tables.data.scan(work.connection, OWN, columns=("folded",)))
     sources = {item_id: source(person, taken) for item_id, person in sorted(tree.people.items())}
-    batch = mirror.take(sources, mirror.index(), 1, listing=work.run.id, full=True)
+    listing = f"{work.run.id}#{work.run.slice}"
+    batch = mirror.take(sources, mirror.index(), 1, listing=listing, full=True)
     _store_groups(_labels(work), tree)
     skipped = [
         LogLine("info", "member", item_id, "skipped", reason, _LEFT_OUT[reason]) for item_id, reason in tree.skipped
@@ -337,7 +338,7 @@ def _store(mirror: Mirror, tree: Tree, hints: Mapping[str, Any]) -> At:
         "stage": "missing",
         "page": 1,
         "read": len(tree.people),
-        "listing": work.run.id,
+        "listing": listing,
         **hints,
         "blocked": blocked,
         "nameless": bool(tree.hidden),
@@ -357,7 +358,7 @@ def _store_groups(labels: Mirror, tree: Tree) -> None:
     stored = labels.index()
     gone: Iterable[str] = () if tree.hidden else (labels.id(key) for key in stored)
     groups |= {group: Absent("left") for group in gone if group not in tree.groups}
-    labels.take(groups, stored, 1, listing=labels.work.run.id, full=True).flush({})
+    labels.take(groups, stored, 1, listing=f"{labels.work.run.id}#", full=True).flush({})
     labels.deletions({"stage": "deletions", "page": 1}, NO_LIMIT)
 
 

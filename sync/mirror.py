@@ -131,8 +131,9 @@ class Mirror:
     ) -> "Batch":
         """Decide about every item of a page and note the outcome in `stored`.
 
-        `listing` names the run that the page is part of; `full` that it is a complete listing, at whose end `missing` looks for what
-        it did not show. What is not written yet waits in the batch, to be flushed with the next checkpoint.
+        `listing` names the run that the page is part of and, after a #, which try of it: one that starts over proves
+        nothing by what the former one saw. `full` says that it is a complete listing, at whose end `missing` looks
+        for what it did not show. What is not written yet waits in the batch, to be flushed with the next checkpoint.
         """
         batch = Batch(self)
         mark = f"{listing}|{page}"
@@ -140,7 +141,8 @@ class Mirror:
             key = self.key(item_id)
             known = stored.get(key)
             decision = _decide(source, known)
-            if decision.change is None and known and _counted(known, mark, full=full):
+            counted = decision.change is None and known is not None and _counted(known, mark, full=full)
+            if counted and known and (not full or known.seen == listing):
                 continue
             if isinstance(source, Absent) and decision.change:
                 writes, after = self._note_absent(key, source.reason, known, mark)
@@ -149,7 +151,7 @@ class Mirror:
                     batch.plan(item_id, "delete", source.reason)
             else:
                 writes, after = self._write(key, source, decision, known, mark, full=full)
-                batch.add(writes, item_id, decision, invite=_invites(known, after))
+                batch.add(writes, item_id, None if counted else decision, invite=_invites(known, after))
             if after is not None:
                 stored[key] = after
         return batch
@@ -333,8 +335,8 @@ def _decide(source: Source, known: Known | None) -> Decision:
 
 
 def _counted(known: Known, mark: str, *, full: bool) -> bool:
-    """Whether this run has written, and so counted, the row before: in this listing, or in a first try at this page."""
-    return known.seen == mark.partition("|")[0] if full else known.mark == mark
+    """Whether this run has written, and so counted, the row before: in a listing, or in a first try at this page."""
+    return known.seen.partition("#")[0] == mark.partition("#")[0] if full else known.mark == mark
 
 
 def _invites(known: Known | None, after: Known | None) -> bool:
