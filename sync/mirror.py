@@ -295,7 +295,7 @@ class Mirror:
     def _delete(self, due: Sequence[tuple[str, str]], at: At) -> bool:
         """Turn active rows into tombstones; False when the slice's time was up before the end."""
         for start in range(0, len(due), DELETIONS):
-            if self.work.time_is_up():
+            if start and self.work.time_is_up():
                 return False
             batch = Batch(self)
             now = self.work.now()
@@ -312,8 +312,6 @@ class Mirror:
         for due in data.scan(self.work.connection, PURGE, until=until):
             if not due["row"].startswith(self.kind.prefix):
                 continue
-            if self.work.time_is_up():
-                return at
             row = data.get(self.work.connection, due["row"])
             writes = [Write("delete", due["key"])]
             if row is not None and row["state"] == "deleted" and row["deleted_at"] == due["deleted_at"]:
@@ -325,6 +323,8 @@ class Mirror:
                     else Write("delete", due["row"], etag=row["etag"])
                 )
             self.work.claim.commit(self.work.now(), writes)
+            if self.work.time_is_up():
+                return at
         return {**at, "stage": "done"}
 
 

@@ -21,7 +21,7 @@ NewTenant = Callable[..., TestTenant]
 ROLES = ["User.Read.All", "GroupMember.Read.All"]
 NAME = "primary"
 FIELDS = ("displayName", "givenName", "surname", "mobilePhone", "mail")
-UNGUARDED = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
+UNGUARDED: dict[str, Any] = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
 
 
 @dataclass
