@@ -824,7 +824,9 @@ def test_who_leaves_while_a_listing_starts_over(
     assert set(house.users(name, state="deleted")) == {gone}
 
 
-@pytest.mark.parametrize("link", ["https://elsewhere.example/v1.0/users/delta?$deltatoken=x", "{graph}/v1.0/users/nobody"])
+@pytest.mark.parametrize(
+    "link", ["https://elsewhere.example/v1.0/users/delta?$deltatoken=x", "{graph}/v1.0/users/nobody"]
+)
 def test_delta_link_that_leads_nowhere(house: House, new_tenant: NewTenant, link: str) -> None:
     """A stored link to another host, or to nothing, means a full read in the same run, not a failure for ever."""
     tenant = new_tenant(users=5, guestShare=0)
