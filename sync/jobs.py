@@ -93,13 +93,14 @@ class Work:
     def time_is_up(self) -> bool:
         """Whether to stop here, so that another message carries the run on.
 
-        Asked before every step: it is up when one as long as the longest so far would end after the deadline.
+        Asked before every step: it is up when one as long as the longest so far, and as much time again for the
+        writes that end a slice, would pass the deadline.
         """
         now = self.app.clock()
         if self._looked is not None:
             self._longest = max(self._longest, now - self._looked)
         self._looked = now
-        return now + self._longest >= self.deadline
+        return now + 2 * self._longest >= self.deadline
 
     def state(self, sync: str | None = None) -> Row:
         """The state row of a sync (this run's own by default); empty where it has none yet."""

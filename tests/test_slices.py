@@ -14,10 +14,10 @@ BEGIN = datetime(2026, 11, 22, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("steps", "done"),
     [
-        ([10, 10, 10, 10, 10, 10, 10], 5),  # the sixth would end just when the time is over
-        ([5, 5, 20, 5, 5, 5, 5, 5], 5),  # one as long as the longest would not fit behind 40 seconds
+        ([10, 10, 10, 10, 10, 10, 10], 4),  # a fifth, and as much for the last writes, would take until the very end
+        ([5, 5, 20, 5, 5, 5, 5, 5], 3),  # it is the longest step that counts
         ([90, 1], 1),  # there is always one step, or the run would never end
-        ([0.5] * 200, 119),
+        ([0.5] * 200, 118),
     ],
 )
 def test_work_stops_before_a_step_that_would_not_fit(steps: list[float], done: int) -> None:
