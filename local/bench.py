@@ -265,7 +265,10 @@ def most_requests(figures: Figures) -> int:
     changed = figures.changed or 0
     if figures.sync == "users":
         return ceil(figures.users / PAGE) + 5 if figures.changed is None else 2 + max(0, ceil(changed / DELTA_PAGE) - 1)
-    return ceil(figures.users / BATCH) + (10 if figures.changed is None else 5 + ceil(changed / BATCH))
+    batches = ceil(figures.users / BATCH)
+    if figures.changed is None:
+        return batches + max(10, batches // 50)
+    return batches + max(5, batches // 100) + ceil(changed / BATCH)
 
 
 # --- picture ---------------------------------------------------------------------------------------------------------

@@ -48,19 +48,24 @@ def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("sync", "changed", "bound"),
+    ("users", "sync", "changed", "bound"),
     [
-        ("users", None, 15),
-        ("users", 0, 2),
-        ("users", 100, 2),
-        ("users", 1000, 6),
-        ("photos", None, 510),
-        ("photos", 0, 505),
-        ("photos", 100, 510),
+        (10_000, "users", None, 15),
+        (10_000, "users", 0, 2),
+        (10_000, "users", 100, 2),
+        (10_000, "users", 1_000, 6),
+        (10_000, "photos", None, 510),
+        (10_000, "photos", 0, 505),
+        (10_000, "photos", 100, 510),
+        (100_000, "users", None, 105),
+        (100_000, "photos", None, 5_100),
+        (100_000, "photos", 0, 5_050),
     ],
 )
-def test_the_bounds_are_those_set_for_ten_thousand_users(sync: str, changed: int | None, bound: int) -> None:
-    assert most_requests(replace(FIGURES, sync=sync, changed=changed)) == bound
+def test_the_bounds_are_those_set_for_ten_thousand_users_and_grow_with_them(
+    users: int, sync: str, changed: int | None, bound: int
+) -> None:
+    assert most_requests(replace(FIGURES, users=users, sync=sync, changed=changed)) == bound
 
 
 def test_a_bound_that_is_passed_is_not_met() -> None:
