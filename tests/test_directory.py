@@ -486,7 +486,7 @@ def test_settings_that_change_between_slices(
     house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch, mode: str, before: bool
 ) -> None:
     """A run whose settings are changed between two slices ends with those who belong to the new ones."""
-    paged(monkeypatch, 5, 4)
+    paged(monkeypatch, 100)
     tenant = new_tenant(users=230, guestShare=0.3)
     name = house.connect(tenant, users={"includeGuests": before})
     house.run(name, "users")
