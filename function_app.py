@@ -110,6 +110,21 @@ def get_run_log(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["get_run_log"], wired)
 
 
+@app.route("connections/{name}/runs/{id}/plan", methods=["GET"])
+def get_run_plan(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_run_plan"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/approve", methods=["POST"])
+def approve_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["approve_run"], wired)
+
+
+@app.route("connections/{name}/runs/{id}/reject", methods=["POST"])
+def reject_run(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["reject_run"], wired)
+
+
 @app.route("connections/{name}/users", methods=["GET"])
 def list_users(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["list_users"], wired)
@@ -123,6 +138,46 @@ def get_user(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("connections/{name}/users/{id}/photo", methods=["GET"])
 def get_photo(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["get_photo"], wired)
+
+
+@app.route("connections/{name}/devices", methods=["GET"])
+def list_devices(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_devices"], wired)
+
+
+@app.route("connections/{name}/devices/{id}", methods=["GET"])
+def get_device(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_device"], wired)
+
+
+@app.route("connections/{name}/contacts", methods=["GET"])
+def list_contacts(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_contacts"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["GET"])
+def get_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_contact"], wired)
+
+
+@app.route("connections/{name}/contacts", methods=["POST"])
+def create_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["create_contact"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["PATCH"])
+def edit_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["edit_contact"], wired)
+
+
+@app.route("connections/{name}/contacts/{id}", methods=["DELETE"])
+def delete_contact(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["delete_contact"], wired)
+
+
+@app.route("connections/{name}/contact-groups", methods=["GET"])
+def list_contact_groups(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_contact_groups"], wired)
 
 
 @app.route("connections/{name}/changes", methods=["GET"])

@@ -1,17 +1,19 @@
 """Every call of the contract: what it takes, what it answers, and the few lines that do it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from storage.tables import PAGE_LIMIT, Row, decode_key, encode_key
-from sync import checks, connections, feed, jobs, openapi
+from sync import checks, connections, devices, feed, jobs, openapi, own_contacts
 from sync.connections import REMOVAL, SYNCS
-from sync.directory import USER
+from sync.contacts import CONTACT, GROUP, OWN
+from sync.directory import DEVICE
 from sync.errors import RequestError
 from sync.http import Call, Operation, Reply, decode_cursor, encode_cursor, public_etag
 from sync.models import (
@@ -22,10 +24,16 @@ from sync.models import (
     ConnectionIn,
     ConnectionOut,
     ConnectionPatch,
+    ContactGroupOut,
+    ContactIn,
+    ContactOut,
+    ContactPatch,
     CredentialIn,
+    DeviceOut,
     HealthOut,
     LogEntry,
     Model,
+    PlanEntry,
     ReadyChecks,
     ReadyOut,
     RunIn,
@@ -33,8 +41,9 @@ from sync.models import (
     SyncOut,
     UserOut,
 )
+from sync.people import USER
 from sync.photos import blob_name
-from sync.runs import LOG, RUN, STATE, Run, load_run, parse_run
+from sync.runs import LOG, PLAN, RUN, STATE, Run, load_run, parse_run
 
 VERSION = "0.1.0"
 CONSOLE = Path(__file__).resolve().parent.parent / "console"
@@ -50,6 +59,16 @@ class ListQuery(Model):
 
 class UsersQuery(ListQuery):
     state: Literal["active", "deleted"] | None = None
+    search: Annotated[str, Field(max_length=100)] | None = None
+
+
+class ContactsQuery(ListQuery):
+    azure_state: Literal["active", "deleted", "none"] | None = None
+    search: Annotated[str, Field(max_length=100)] | None = None
+
+
+class GroupsQuery(ListQuery):
+    azure_state: Literal["active", "deleted"] | None = None
     search: Annotated[str, Field(max_length=100)] | None = None
 
 
@@ -204,9 +223,7 @@ def put_sync(call: Call) -> Reply:
 
 def start_run(call: Call) -> Reply:
     sync = _sync(call)
-    if call.body.dry_run:
-        raise RequestError("Not available yet", fields=[("/dryRun", "dry runs are not available in this version")])
-    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode)
+    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode, dry_run=call.body.dry_run)
     return _accepted(run)
 
 
@@ -277,23 +294,53 @@ def cancel_run(call: Call) -> Reply:
     return Reply(202, render_run(jobs.cancel(call.app, run, etag)))
 
 
-def get_run_log(call: Call) -> Reply:
-    run, _ = _run(call)
+def _packed(call: Call, prefix: str, run: Run) -> Iterator[tuple[str, datetime, list[Any]]]:
+    """The lines of a run's log or plan behind the cursor, each with its position and time."""
     after, skip = "", 0
     if call.query.cursor:
-        after, _, seen = decode_cursor(call.query.cursor, r"\d{7}\|\d{4}#\d{1,3}").partition("#")
+        after, _, seen = decode_cursor(call.query.cursor, r"\d{7,9}\|\d{4,9}#\d{1,4}").partition("#")
         skip = int(seen) + 1
-    prefix = f"{LOG}{run.id}|"
-    entries: list[LogEntry] = []
+    prefix = f"{prefix}{run.id}|"
     for row in call.app.tables.data.scan(run.connection, prefix, start=prefix + after):
         key = row["key"][len(prefix) :]
         for place, line in enumerate(row["j_lines"]):
-            if (key == after and place < skip) or call.query.level not in (None, line[0]):
-                continue
-            entries.append(_log_entry(row["at"], line))
-            if len(entries) == call.query.top:
-                return Reply(200, _list(entries, f"{key}#{place}"))
-    return Reply(200, _list(entries, None))
+            if key != after or place >= skip:
+                yield f"{key}#{place}", row["at"], line
+
+
+def _page_of(call: Call, entries: Iterable[tuple[str, Any]]) -> Reply:
+    """The first `top` of `entries`, each with its position."""
+    found = list(islice(entries, call.query.top))
+    following = found[-1][0] if len(found) == call.query.top else None
+    return Reply(200, _list((entry for _, entry in found), following))
+
+
+def get_run_log(call: Call) -> Reply:
+    run, _ = _run(call)
+    level = call.query.level
+    lines = ((place, at, line) for place, at, line in _packed(call, LOG, run) if level in (None, line[0]))
+    return _page_of(call, ((place, _log_entry(at, line)) for place, at, line in lines))
+
+
+def get_run_plan(call: Call) -> Reply:
+    run, _ = _run(call)
+    entries = ((place, PlanEntry(**dict(zip(_PLAN, line, strict=True)))) for place, _, line in _packed(call, PLAN, run))
+    return _page_of(call, entries)
+
+
+def approve_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return _accepted(jobs.approve(call.app, run, etag))
+
+
+def reject_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return Reply(200, render_run(jobs.reject(call.app, run, etag)))
+
+
+_PLAN = ("entity", "id", "action", "reason")
 
 
 def _log_entry(at: datetime, line: list[Any]) -> LogEntry:
@@ -304,41 +351,66 @@ def _log_entry(at: datetime, line: list[Any]) -> LogEntry:
 # --- what was synced -------------------------------------------------------------------------------------------------
 
 
-def list_users(call: Call) -> Reply:
+def _copies(
+    call: Call, prefixes: Mapping[str, str | None], render: Callable[[Row], Any], search: str | None, **values: str
+) -> Reply:
+    """A page of the rows under these prefixes, each with its filter, as the contract shows them."""
     name = _load(call).name
-    after = decode_cursor(call.query.cursor, r"user\|[A-Za-z0-9.@_~-]{1,800}") if call.query.cursor else ""
-    state, wanted = call.query.state, (call.query.search or "").casefold()
-    where, values = ("state eq @state", {"state": state}) if state else ("state ne 'purged'", {})
-    found: list[UserOut] = []
+    wanted = (search or "").casefold()
+    after = decode_cursor(call.query.cursor, _POSITION) if call.query.cursor else ""
+    found: list[Any] = []
     looked = 0
-    while looked < SEARCHED:
-        size = PAGE_LIMIT if wanted else call.query.top
-        rows = call.app.tables.data.page(name, USER, after=after, top=size, where=where, values=values)
+    for prefix, where in prefixes.items():
+        if after and after.partition("|")[0] + "|" > prefix:
+            continue
+        rows = call.app.tables.data.scan(
+            name, prefix, after=after, where=where, values=values, size=_size(call, wanted)
+        )
         for row in rows:
+            looked += 1
             after = row["key"]
-            user = render_user(row)
-            if not wanted or _matches(user, wanted):
-                found.append(user)
-            if len(found) == call.query.top:
+            item = render(row)
+            if not wanted or any(wanted in text.casefold() for text in _texts(item)):
+                found.append(item)
+            if len(found) == call.query.top or looked == SEARCHED:
                 return Reply(200, _list(found, after))
-        if len(rows) < size:
-            return Reply(200, _list(found, None))
-        looked += len(rows)
-    return Reply(200, _list(found, after))
+    return Reply(200, _list(found, None))
 
 
-def _matches(user: UserOut, wanted: str) -> bool:
-    texts = (user.display_name, user.user_principal_name, user.mail, user.given_name, user.surname)
-    return any(wanted in text.casefold() for text in texts if text)
+_POSITION = r"[a-z-]{1,20}\|[A-Za-z0-9.@_~-]{1,800}"
+
+
+def _size(call: Call, wanted: str) -> int:
+    """How many rows to read at a time: as many as are shown, or many where a search passes over most."""
+    return PAGE_LIMIT if wanted else call.query.top
+
+
+def _texts(item: Any) -> Iterator[str]:
+    """What a search looks at."""
+    names = ("display_name", "user_principal_name", "mail", "given_name", "surname", "device_id")
+    return (text for text in (getattr(item, name, None) for name in names) if text)
+
+
+def list_users(call: Call) -> Reply:
+    return _copies(call, {USER: _where(call.query.state)}, render_user, call.query.search, **_state(call.query.state))
+
+
+def _where(state: str | None) -> str:
+    return "state eq @state" if state else "state ne 'purged'"
+
+
+def _state(state: str | None) -> dict[str, str]:
+    return {"state": state} if state else {}
 
 
 def render_user(row: Row) -> UserOut:
     """A stored user as the contract shows it."""
     photo = row.get("j_photo")
-    known = {name: value for name, value in row["j_user"].items() if name in _USER_FIELDS and value is not None}
+    known = {name: value for name, value in row["j_fields"].items() if name in _USER_FIELDS and value is not None}
     return UserOut.model_validate(
         {
             **known,
+            "more": {name: value for name, value in row["j_fields"].items() if name not in _USER_FIELDS},
             "id": decode_key(row["key"][len(USER) :]),
             "state": row["state"],
             "deletedAt": row["deleted_at"] or None,
@@ -348,6 +420,7 @@ def render_user(row: Row) -> UserOut:
     )
 
 
+_DEVICE_FIELDS = frozenset(field.alias for field in DeviceOut.model_fields.values())
 _USER_FIELDS = frozenset(field.alias for field in UserOut.model_fields.values())
 
 
@@ -379,6 +452,122 @@ def get_photo(call: Call) -> Reply:
             "This user has no photo", code="no-photo", status=404, remedy="Nothing to do: show initials instead."
         )
     return Reply(200, data, etag, headers, photo["contentType"])
+
+
+def list_devices(call: Call) -> Reply:
+    render = _device_renderer(call)
+    return _copies(call, {DEVICE: _where(call.query.state)}, render, call.query.search, **_state(call.query.state))
+
+
+def get_device(call: Call) -> Reply:
+    name = _load(call).name
+    row = call.app.tables.data.get(name, DEVICE + encode_key(call.path["id"]))
+    if row is None:
+        raise _missing("device")
+    return Reply(200, _device_renderer(call)(row), public_etag(row["etag"]))
+
+
+def _device_renderer(call: Call) -> Callable[[Row], DeviceOut]:
+    """How to show a device, given all active ones: a duplicate shows only beside the others."""
+    rows = call.app.tables.data.scan(call.path["name"], DEVICE, where="state eq 'active'")
+    active = {decode_key(row["key"][len(DEVICE) :]): row["j_fields"] for row in rows}
+    others = devices.duplicates(active)
+    now = call.app.clock()
+
+    def render(row: Row) -> DeviceOut:
+        device_id = decode_key(row["key"][len(DEVICE) :])
+        fields = row["j_fields"]
+        known = {name: value for name, value in fields.items() if name in _DEVICE_FIELDS and value is not None}
+        return DeviceOut.model_validate(
+            {
+                **known,
+                "more": {name: value for name, value in fields.items() if name not in _DEVICE_FIELDS},
+                "id": device_id,
+                "stale": devices.stale(row["j_fields"], now),
+                "duplicates": others.get(device_id, []),
+                "state": row["state"],
+                "deletedAt": row["deleted_at"] or None,
+            }
+        )
+
+    return render
+
+
+def list_contacts(call: Call) -> Reply:
+    state = call.query.azure_state
+    imported = {} if state == "none" else {CONTACT: _where(state)}
+    own: dict[str, str | None] = {} if state in ("active", "deleted") else {OWN: None}
+    return _copies(
+        call, {**imported, **own}, _contact_renderer(call), call.query.search, **_state(state if imported else None)
+    )
+
+
+def get_contact(call: Call) -> Reply:
+    name, key = _load(call).name, encode_key(call.path["id"])
+    row = call.app.tables.data.get(name, CONTACT + key) or call.app.tables.data.get(name, OWN + key)
+    if row is None:
+        raise _missing("contact")
+    return _contact(call, row)
+
+
+def _contact(call: Call, row: Row, status: int = 200, **headers: str) -> Reply:
+    return Reply(status, _contact_renderer(call)(row), public_etag(row["etag"]), headers)
+
+
+def _contact_renderer(call: Call) -> Callable[[Row], ContactOut]:
+    """How to show a contact, given the names of the groups."""
+    rows = call.app.tables.data.scan(call.path["name"], GROUP)
+    names = {decode_key(row["key"][len(GROUP) :]): row["j_fields"]["displayName"] for row in rows}
+
+    def render(row: Row) -> ContactOut:
+        prefix, _, key = row["key"].partition("|")
+        own = prefix + "|" == OWN
+        fields = row["j_fields"]
+        groups = [{"id": group, "displayName": names.get(group)} for group in fields.get("groups", ())]
+        return ContactOut.model_validate(
+            {
+                **{name: fields.get(name) for name in ("displayName", "givenName", "surname", "mobilePhone", "mail")},
+                "id": decode_key(key),
+                "azureId": None if own else decode_key(key),
+                "azureState": row["state"],
+                "groups": groups,
+            }
+        )
+
+    return render
+
+
+def list_contact_groups(call: Call) -> Reply:
+    def render(row: Row) -> ContactGroupOut:
+        group = decode_key(row["key"][len(GROUP) :])
+        return ContactGroupOut(
+            id=group, azure_id=group, azure_state=row["state"], display_name=row["j_fields"]["displayName"]
+        )
+
+    state = call.query.azure_state
+    return _copies(call, {GROUP: _where(state)}, render, call.query.search, **_state(state))
+
+
+def create_contact(call: Call) -> Reply:
+    name = _load(call).name
+    row = own_contacts.create(call.app, name, call.body)
+    address = f"/api/connections/{name}/contacts/{row['key'][len(OWN) :]}"
+    return _contact(call, row, 201, Location=address)
+
+
+def edit_contact(call: Call) -> Reply:
+    name = _load(call).name
+    row = own_contacts.load(call.app, name, call.path["id"])
+    call.match(row["etag"])
+    return _contact(call, own_contacts.edit(call.app, name, row, call.body))
+
+
+def delete_contact(call: Call) -> Reply:
+    name = _load(call).name
+    row = own_contacts.load(call.app, name, call.path["id"])
+    call.match(row["etag"])
+    own_contacts.delete(call.app, name, row)
+    return Reply(204)
 
 
 def list_changes(call: Call) -> Reply:
@@ -483,10 +672,88 @@ OPERATIONS = {
             {200: list[LogEntry]},
             query=LogQuery,
         ),
+        Operation(
+            "get_run_plan",
+            "GET",
+            _R + "/plan",
+            "What a dry or held run would do",
+            get_run_plan,
+            {200: list[PlanEntry]},
+            query=ListQuery,
+        ),
+        Operation(
+            "approve_run",
+            "POST",
+            _R + "/approve",
+            "Delete what a held run shows",
+            approve_run,
+            {202: RunOut},
+            errors=(409, 412),
+        ),
+        Operation(
+            "reject_run",
+            "POST",
+            _R + "/reject",
+            "Drop what a held run shows",
+            reject_run,
+            {200: RunOut},
+            errors=(409, 412),
+        ),
         Operation("list_users", "GET", _C + "/users", "Users", list_users, {200: list[UserOut]}, query=UsersQuery),
         Operation("get_user", "GET", _C + "/users/{id}", "One user", get_user, {200: UserOut}),
         Operation(
             "get_photo", "GET", _C + "/users/{id}/photo", "A user's photo", get_photo, {200: "image/*", 304: None}
+        ),
+        Operation(
+            "list_devices", "GET", _C + "/devices", "Devices", list_devices, {200: list[DeviceOut]}, query=UsersQuery
+        ),
+        Operation("get_device", "GET", _C + "/devices/{id}", "One device", get_device, {200: DeviceOut}),
+        Operation(
+            "list_contacts",
+            "GET",
+            _C + "/contacts",
+            "Contacts",
+            list_contacts,
+            {200: list[ContactOut]},
+            query=ContactsQuery,
+        ),
+        Operation("get_contact", "GET", _C + "/contacts/{id}", "One contact", get_contact, {200: ContactOut}),
+        Operation(
+            "create_contact",
+            "POST",
+            _C + "/contacts",
+            "Add a contact of the portal's own",
+            create_contact,
+            {201: ContactOut},
+            body=ContactIn,
+        ),
+        Operation(
+            "edit_contact",
+            "PATCH",
+            _C + "/contacts/{id}",
+            "Change a contact of the portal's own",
+            edit_contact,
+            {200: ContactOut},
+            body=ContactPatch,
+            errors=(409, 412),
+        ),
+        Operation(
+            "delete_contact",
+            "DELETE",
+            _C + "/contacts/{id}",
+            "Remove a contact of the portal's own",
+            delete_contact,
+            {204: None},
+            errors=(409, 412),
+        ),
+        Operation(
+            "list_contact_groups",
+            "GET",
+            _C + "/contact-groups",
+            "Groups of contacts",
+            list_contact_groups,
+            {200: list[ContactGroupOut]},
+            query=GroupsQuery,
         ),
         Operation(
             "list_changes",

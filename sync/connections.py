@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography import x509
@@ -205,6 +206,8 @@ def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connecti
     changed = save(app, replace(connection, credential=_keep(app, connection.name, wanted), status=healed))
     if old:
         app.secrets.disable(secret_name(connection.name), old)
+    if connection.status == "expired":
+        jobs.wake(app, connection.name)
     log.info("credential rotated connection=%s", connection.name)
     return changed
 
@@ -261,8 +264,8 @@ def remove(work: Work) -> Finish | None:
 def _stop_runs(app: "App", name: str) -> bool:
     """Cancel what is active; False while a worker has not noticed yet."""
     quiet = True
-    for sync in SYNCS:
-        found = active_run(app.tables.data, name, sync)
+    for sync, dry in product(SYNCS, (False, True)):
+        found = active_run(app.tables.data, name, sync, dry=dry)
         if found is not None:
             jobs.cancel(app, *found)
             quiet = quiet and not found[0].held_by_other(app.clock())

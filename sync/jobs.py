@@ -20,7 +20,6 @@ from sync.errors import (
     Cancelled,
     Deferred,
     Forbidden,
-    GraphError,
     LeaseLost,
     RequestError,
     SignInError,
@@ -29,7 +28,6 @@ from sync.errors import (
 from sync.models import SETTINGS as MODELS
 from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 from sync.runs import (
-    ACTIVE,
     RUN,
     SETTINGS,
     STATE,
@@ -52,15 +50,21 @@ log = logging.getLogger(__name__)
 
 DUE_FAMILY = {"photos": "photos"}
 WATCH = timedelta(minutes=5)
+RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
 MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
 class Finish:
-    """A sync's code has nothing left to do. `state` is merged into the sync's state row (such as its cursor)."""
+    """A sync's code has nothing left to do. `state` is merged into the sync's state row.
+
+    `held` deletions, of so many stored items, wait for approval.
+    """
 
     state: Mapping[str, Any]
+    held: int = 0
+    of: int = 0
 
 
 @dataclass
@@ -146,20 +150,28 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
 
 
 def start(
-    app: "App", connection: str, sync: str, *, trigger: Trigger, mode: Mode = "delta", state: Write | None = None
+    app: "App",
+    connection: str,
+    sync: str,
+    *,
+    trigger: Trigger,
+    mode: Mode = "delta",
+    dry_run: bool = False,
+    state: Write | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> tuple[Run, bool]:
     """A queued run of `sync`, and whether it is new: while one is active, that one is returned.
 
-    `state` is written in the transaction that makes the run.
+    `state` is written in the transaction that makes the run, which begins at `checkpoint`.
     """
     now = app.clock()
-    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=False, queued_at=now)
+    run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now, checkpoint=checkpoint or {})
     _put_due(app, sync, connection, now + WATCH)
-    steps = [Write("insert", ACTIVE + sync, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
+    steps = [Write("insert", run.active_key, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
     try:
         app.tables.data.commit(connection, [*steps, state] if state else steps)
     except Conflict:
-        found = active_run(app.tables.data, connection, sync)
+        found = active_run(app.tables.data, connection, sync, dry=dry_run)
         if found is None:
             raise _busy() from None
         if found[0].id != run.id:  # else this very write is there: its answer was lost and the SDK sent it again
@@ -186,8 +198,8 @@ def _busy() -> RequestError:
     )
 
 
-def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, bool]:
-    """A manual run. It takes the place of a scheduled one that is overdue."""
+def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bool = False) -> tuple[Run, bool]:
+    """A manual run. Unless it is dry, it takes the place of a scheduled one that is overdue."""
     now = app.clock()
     settings, _ = load_settings(app, connection, sync)
     if not settings.enabled:
@@ -199,11 +211,37 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode) -> tuple[Run, 
         )
     state = app.tables.data.get(connection, STATE + sync) or {}
     due = _parse_due(state)
+    if dry_run:
+        return start(app, connection, sync, trigger="manual", mode=mode, dry_run=True)
+    checkpoint = _resume(state, mode, now)
     if due is None or due > now:
-        return start(app, connection, sync, trigger="manual", mode=mode)
+        return start(app, connection, sync, trigger="manual", mode=mode, checkpoint=checkpoint)
     following = schedule.next_due(_schedule(settings), due, now)
     _put_due(app, sync, connection, following)
-    return start(app, connection, sync, trigger="manual", mode=mode, state=_move_due(sync, following, state))
+    moved = _move_due(sync, following, state)
+    return start(app, connection, sync, trigger="manual", mode=mode, state=moved, checkpoint=checkpoint)
+
+
+def _resume(state: Mapping[str, Any], mode: Mode, now: datetime) -> Mapping[str, Any] | None:
+    """Where a run that ended because its credential lapsed had come to, while its delta token still lives."""
+    stopped = state.get("j_resume")
+    if not stopped or stopped["mode"] != mode or now - datetime.fromisoformat(stopped["at"]) > RESUMABLE:
+        return None
+    checkpoint: Mapping[str, Any] = stopped["checkpoint"]
+    return checkpoint
+
+
+def wake(app: "App", connection: str) -> None:
+    """Have every scheduled sync of a connection run now: its credential works again."""
+    now = app.clock()
+    for sync in MODELS:
+        settings, etag = load_settings(app, connection, sync)
+        if etag is None or not settings.enabled or isinstance(settings.schedule, ManualIn):
+            continue
+        state = app.tables.data.get(connection, STATE + sync) or {}
+        _put_due(app, sync, connection, now)
+        with suppress(Conflict):  # a run or a tick wrote the state meanwhile: then it runs anyway
+            app.tables.data.commit(connection, [_move_due(sync, now, state)])
 
 
 def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
@@ -244,12 +282,17 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
         settings, _ = load_settings(app, connection, sync)
         following = schedule.next_due(_schedule(settings), due, now)
         _put_due(app, sync, connection, following)
-        start(app, connection, sync, trigger="timer", state=_move_due(sync, following, state))
+        moved = _move_due(sync, following, state)
+        if app.lapsed(connection):
+            app.tables.data.commit(connection, [moved])
+        else:
+            start(app, connection, sync, trigger="timer", state=moved, checkpoint=_resume(state, "delta", now))
         return
-    found = active_run(app.tables.data, connection, sync)
-    if found is not None:
-        _put_due(app, sync, connection, now + WATCH)
-        kick(app, found[0])
+    for dry in (False, True):
+        found = active_run(app.tables.data, connection, sync, dry=dry)
+        if found is not None:
+            _put_due(app, sync, connection, now + WATCH)
+            kick(app, found[0])
 
 
 def _due_key(due: datetime, connection: str, sync: str) -> str:
@@ -339,20 +382,23 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
             claim.release(app.clock())
             _send(app, claim.run)
         else:
-            status = "partial" if claim.run.counts.get("failed") else "succeeded"
-            _end(app, claim, status, state=finish.state)
+            status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
+            held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
+            _end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
         _end(app, claim, "cancelled")
     except Deferred as error:
         _defer(app, claim, error)
-    except (SignInError, GraphError, TenantsyncError) as error:
-        if isinstance(error, SignInError):
-            app.mark_sign_in_failed(run.connection, error)
+    except SignInError as error:
+        app.mark_sign_in_failed(run.connection, error)
+        stopped = {"mode": run.mode, "checkpoint": claim.run.checkpoint, "at": app.clock().isoformat()}
+        _end(app, claim, "failed", error=error, state={"j_resume": stopped})
+    except TenantsyncError as error:
         if isinstance(error, Forbidden):
             app.forget_sign_in(run.connection)
-        _end(app, claim, "failed", error=error)
+        _end(app, claim, "failed", error=error, state={"j_resume": None})
     except Exception:
         with suppress(Exception):
             claim.release(app.clock())
@@ -393,16 +439,25 @@ def _end(
     *,
     state: Mapping[str, Any] | None = None,
     error: TenantsyncError | None = None,
+    **fields: Any,
 ) -> None:
     """Finish the run that `claim` holds, in one transaction with the sync's state."""
     run = claim.run
     now = app.clock()
-    writes = [Write("delete", ACTIVE + run.sync)]
+    writes = [Write("delete", run.active_key)]
     if run.sync in MODELS:
-        writes.append(Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}))
+        kept = {} if run.dry_run else state or {}
+        writes.append(Write("merge", STATE + run.sync, {**kept, "last_run": run.id}))
     try:
         claim.commit(
-            now, writes, status=status, finished_at=now, owner="", lease_until=None, error=error and problem(error)
+            now,
+            writes,
+            status=status,
+            finished_at=now,
+            owner="",
+            lease_until=None,
+            error=error and problem(error),
+            **fields,
         )
     except (LeaseLost, Cancelled):
         if status == "cancelled":
@@ -411,6 +466,14 @@ def _end(
             _end(app, claim, "cancelled")
         return
     log.info("run finished connection=%s sync=%s run=%s status=%s", run.connection, run.sync, run.id, status)
+
+
+def _held(finish: Finish) -> TenantsyncError:
+    return TenantsyncError(
+        f"The deletion guard holds back {finish.held} deletions of {finish.of} stored items; all else was done",
+        code="deletions-held",
+        remedy="Look at the run's plan, then approve or reject it, or raise the limits in the settings.",
+    )
 
 
 def problem(error: TenantsyncError) -> Mapping[str, str]:
@@ -425,7 +488,7 @@ def _finish(app: "App", run: Run, etag: str, status: str, error: Mapping[str, st
         run.connection,
         [
             Write("replace", RUN + run.id, run_row(ended), etag),
-            Write("delete", ACTIVE + run.sync),
+            Write("delete", run.active_key),
             Write("merge", STATE + run.sync, {"last_run": run.id}),
         ],
     )
@@ -439,11 +502,58 @@ def cancel(app: "App", run: Run, etag: str) -> Run:
     """
     if run.status in TERMINAL:
         raise RequestError("The run is over", code="run-finished", status=409, remedy="Nothing to do.")
+    if run.status == "held":
+        return reject(app, run, etag)
     if not run.held_by_other(app.clock()):
         return _finish(app, run, etag, "cancelled")
     asked = replace(run, cancel=True)
     app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(asked), etag)])
     return asked
+
+
+def approve(app: "App", run: Run, etag: str) -> Run:
+    """Send a held run on its way to delete what its plan shows. Raises RequestError `run-not-held`, `sync-busy`."""
+    _must_be_held(run)
+    now = app.clock()
+    skipped = max(run.counts.get("skipped", 0) - run.checkpoint.get("held", 0), 0)
+    approved = replace(
+        run,
+        status="queued",
+        queued_at=now,
+        finished_at=None,
+        error=None,
+        counts={**run.counts, "skipped": skipped},
+        checkpoint={"stage": "approved", "page": 0},
+    )
+    _put_due(app, run.sync, run.connection, now + WATCH)
+    steps = [
+        Write("replace", RUN + run.id, run_row(approved), etag),
+        Write("insert", run.active_key, {"run": run.id}),
+    ]
+    try:
+        app.tables.data.commit(run.connection, steps)
+    except Conflict:
+        if active_run(app.tables.data, run.connection, run.sync) is None:
+            raise
+        raise RequestError(
+            "Another run of this sync is active", code="sync-busy", status=409, remedy="Approve when it has ended."
+        ) from None
+    _send(app, approved)
+    return approved
+
+
+def reject(app: "App", run: Run, etag: str) -> Run:
+    """Drop the deletions of a held run. What is still true is proposed again by the next. Raises as `approve`."""
+    _must_be_held(run)
+    refused = TenantsyncError("The deletions were rejected", code="deletions-rejected", remedy="Nothing to do.")
+    ended = replace(run, status="partial", error=problem(refused))
+    app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(ended), etag)])
+    return ended
+
+
+def _must_be_held(run: Run) -> None:
+    if run.status != "held":
+        raise RequestError("The run holds nothing back", code="run-not-held", status=409, remedy="Nothing to do.")
 
 
 def poisoned(app: "App", message: Mapping[str, Any]) -> None:

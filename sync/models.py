@@ -1,6 +1,7 @@
 """The HTTP contract as models: what requests may say and what answers hold. OpenAPI is made from these."""
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -268,14 +269,63 @@ class PhotosSettings(SyncSettings):
     )
 
 
+# What Learn's "user resource type" and "device resource type" offer beyond the default set.
+MORE_USER_FIELDS = frozenset(
+    {
+        "assignedLicenses",
+        "city",
+        "country",
+        "createdDateTime",
+        "employeeHireDate",
+        "employeeType",
+        "lastPasswordChangeDateTime",
+        "manager",
+        "onPremisesExtensionAttributes",
+        "onPremisesSamAccountName",
+        "onPremisesSyncEnabled",
+        "otherMails",
+        "postalCode",
+        "preferredLanguage",
+        "proxyAddresses",
+        "streetAddress",
+        "usageLocation",
+    }
+)
+MORE_DEVICE_FIELDS = frozenset({"createdDateTime", "deviceVersion", "extensionAttributes", "isRooted"})
+EXTENSIONS = 10
+_EXTENSION = re.compile(r"^extension_[0-9a-f]{32}_[A-Za-z0-9_]{1,100}$")
+
+
+def _known_fields(more: frozenset[str]) -> Callable[[list[str]], list[str]]:
+    def check(names: list[str]) -> list[str]:
+        unknown = [number for number, name in enumerate(names) if name not in more and not _EXTENSION.match(name)]
+        if unknown:
+            raise ValueError(f"entries {', '.join(map(str, unknown))} are no fields that can be added")
+        if sum(name not in more for name in names) > EXTENSIONS:
+            raise ValueError(f"at most {EXTENSIONS} extensions can be added")
+        return sorted(set(names))
+
+    return check
+
+
+_Names = list[Annotated[str, Field(max_length=200)]]
+UserFields = Annotated[_Names, Field(max_length=40), AfterValidator(_known_fields(MORE_USER_FIELDS))]
+DeviceFields = Annotated[_Names, Field(max_length=20), AfterValidator(_known_fields(MORE_DEVICE_FIELDS))]
+
+
 class UsersSettings(SyncSettings):
+    """`more_fields` are taken beside the default set; `licensed_only` leaves out whoever has no licence."""
+
     include_guests: bool = False
     include_disabled: bool = True
+    licensed_only: bool = False
+    more_fields: UserFields = []
     invite: Literal["never", "onCreate"] = "never"
 
 
 class DevicesSettings(SyncSettings):
     include_disabled: bool = True
+    more_fields: DeviceFields = []
 
 
 class ContactsSettings(SyncSettings):
@@ -399,6 +449,13 @@ class LogEntry(Model):
     remedy: str
 
 
+class PlanEntry(Model):
+    entity: str
+    id: str
+    action: Literal["create", "update", "restore", "delete", "none"]
+    reason: str
+
+
 # --- what was synced -------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +484,93 @@ class UserOut(Model):
     state: Literal["active", "deleted"]
     deleted_at: datetime | None
     photo: PhotoOut | None
+    more: dict[str, Any] = Field(default_factory=dict)
+
+
+class DeviceOut(Model):
+    """`id` is the object id, `deviceId` that of the registration. `stale` is null where no sign-in was ever seen.
+
+    `duplicates` are the ids of other active devices that seem to be the same machine.
+    """
+
+    id: str
+    device_id: str | None = None
+    display_name: str | None = None
+    account_enabled: bool | None = None
+    operating_system: str | None = None
+    operating_system_version: str | None = None
+    trust_type: str | None = None
+    profile_type: str | None = None
+    is_compliant: bool | None = None
+    is_managed: bool | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    mdm_app_id: str | None = None
+    approximate_last_sign_in_date_time: str | None = None
+    registration_date_time: str | None = None
+    device_ownership: str | None = None
+    management_type: str | None = None
+    enrollment_type: str | None = None
+    device_category: str | None = None
+    physical_ids: list[str] = Field(default_factory=list)
+    system_labels: list[str] = Field(default_factory=list)
+    on_premises_sync_enabled: bool | None = None
+    owners: list[str] = Field(default_factory=list)
+    more: dict[str, Any] = Field(default_factory=dict)
+    stale: bool | None
+    duplicates: list[str]
+    state: Literal["active", "deleted"]
+    deleted_at: datetime | None
+
+
+class GroupRef(Model):
+    id: str
+    display_name: str | None
+
+
+class ContactOut(Model):
+    """`azureState` is `none` for a contact of the portal's own."""
+
+    id: str
+    azure_id: str | None
+    azure_state: Literal["active", "deleted", "none"]
+    display_name: str | None
+    given_name: str | None
+    surname: str | None
+    mobile_phone: str | None
+    mail: str | None
+    groups: list[GroupRef]
+
+
+class ContactGroupOut(Model):
+    id: str
+    azure_id: str
+    azure_state: Literal["active", "deleted"]
+    display_name: str | None
+
+
+_Text = Annotated[str, Field(max_length=256)]
+_Display = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class ContactIn(Model):
+    """A contact of the portal's own."""
+
+    display_name: _Display
+    given_name: _Text | None = None
+    surname: _Text | None = None
+    mobile_phone: _Text | None = None
+    mail: _Text | None = None
+
+
+class ContactPatch(Model):
+    """What is named is changed; null empties a field."""
+
+    display_name: _Display | None = None
+    given_name: _Text | None = None
+    surname: _Text | None = None
+    mobile_phone: _Text | None = None
+    mail: _Text | None = None
 
 
 class ChangeOut(Model):

@@ -19,14 +19,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar
 
 from storage.tables import PAGE_LIMIT, Row, Write, decode_key
-from sync.directory import PAUSE, USER, WRITES, people_for_photos, photo_prefix, read_directory
+from sync.collection import read_collection
 from sync.errors import Deferred, Forbidden, TenantsyncError
 from sync.feed import Change, ChangeKind
 from sync.graph.client import BatchAnswer, BatchRequest
 from sync.images import BadImage, inspect, without_exif
 from sync.jobs import Finish, Work, load_settings, start
+from sync.mirror import PAUSE, WRITES, Mirror
 from sync.models import PhotosSettings, UsersSettings
-from sync.runs import LogLine, Outcome, load_run
+from sync.people import USER, USERS, people_for_photos, photo_prefix
+from sync.runs import LogLine, Outcome, PlanLine, load_run
 
 _T = TypeVar("_T")
 BATCH = 20  # requests (Learn: Combine multiple HTTP requests using JSON batching)
@@ -104,6 +106,8 @@ def run_photos(work: Work) -> Finish | None:
 
 def _people(work: Work, checkpoint: Mapping[str, Any]) -> bool:
     """Have a list of people: that of the users sync where it is on, else one read here with few fields."""
+    if work.run.dry_run:
+        return True
     settings, _ = load_settings(work.app, work.connection, "users")
     assert isinstance(settings, UsersSettings)
     state = work.state("users")
@@ -111,8 +115,8 @@ def _people(work: Work, checkpoint: Mapping[str, Any]) -> bool:
         if not state.get("j_cursor"):
             _wait_for_users(work, state.get("last_run"))
         return True
-    reading = people_for_photos(settings, state.get("j_cursor"))
-    return read_directory(work, reading, dict(checkpoint), lambda inner: {"people": inner})
+    mirror = Mirror(work, USERS, counted=False, nest=lambda inner: {"people": inner})
+    return read_collection(mirror, people_for_photos(settings, state.get("j_cursor")), dict(checkpoint)) is not None
 
 
 def _wait_for_users(work: Work, last_run: str | None) -> NoReturn:
@@ -282,12 +286,16 @@ class _Walk:
             return Result(
                 person, "unchanged", columns=None if before == same else {"j_photo": same, "photo_rejected": ""}
             )
-        self._work.app.blobs.save(blob_name(self._work.connection, person.key, content), data, image.content_type)
+        if not self._work.run.dry_run:
+            self._work.app.blobs.save(blob_name(self._work.connection, person.key, content), data, image.content_type)
         kind: Literal["created", "updated"] = "updated" if before else "created"
         return Result(person, kind, kind, {"j_photo": photo, "photo_rejected": ""})
 
     def _commit(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
         """Write what `results` lead to, in transactions; how far the walk came goes with the last."""
+        if self._work.run.dry_run:
+            self._plan(results, after, waiting)
+            return
         parts = list(_chunks([result for result in results if result.columns], WRITES)) or [[]]
         quiet = [result for result in results if not result.columns]
         for part in parts[:-1]:
@@ -295,8 +303,7 @@ class _Walk:
             self._write(part, part, {**self._work.run.checkpoint, "counted": sorted(self._counted | keys)})
             self._counted |= keys
         left = self._counted - {result.person.key for result in results}
-        pending = [[ask.person.key, ask.kind, ask.whole, ask.etag] for ask in waiting]
-        checkpoint = {"after": after, "pending": pending, "guesses": self._guesses, "counted": sorted(left)}
+        checkpoint = {**self._checkpoint(after, waiting), "counted": sorted(left)}
         self._write(parts[-1], [*parts[-1], *quiet], checkpoint)
         self._counted = left
 
@@ -313,6 +320,21 @@ class _Walk:
             checkpoint={**checkpoint, "unnamed": unnamed},
         )
         _forget(self._work, unnamed)
+
+    def _plan(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
+        """What a dry run leaves behind."""
+        actions = {"created": "create", "updated": "update", "deleted": "delete"}
+        lines = [PlanLine("photo", one.person.id, actions.get(one.change or "", "none"), one.reason) for one in results]
+        self._work.claim.commit(
+            self._work.now(),
+            plan=lines,
+            outcomes=Counter(result.outcome for result in results),
+            checkpoint=self._checkpoint(after, waiting),
+        )
+
+    def _checkpoint(self, after: str, waiting: Sequence[Ask]) -> dict[str, Any]:
+        pending = [[ask.person.key, ask.kind, ask.whole, ask.etag] for ask in waiting]
+        return {"after": after, "pending": pending, "guesses": self._guesses}
 
     def _unnamed(self, results: Sequence[Result]) -> Iterator[str]:
         """The blobs that rows do not name any more once `results` are committed."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sync.feed import ChangeKind
 from sync.runs import Outcome
 
+SMALL = 10
 Fields = Mapping[str, Any]
 
 
@@ -44,6 +45,15 @@ class Decision:
     outcome: Outcome
     change: ChangeKind | None
     reason: str = ""
+
+
+def guard_holds(deletions: int, total: int, max_count: int, max_percent: int) -> bool:
+    """Whether so many deletions among `total` stored items must wait for a person.
+
+    The share is looked at from ten items up: in a smaller tenant one leaver would be more than any sensible share.
+    """
+    share = deletions * 100 > max_percent * total
+    return deletions > max_count or (total >= SMALL and share)
 
 
 def digest(fields: Fields) -> str:

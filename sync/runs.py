@@ -9,7 +9,7 @@ also renews the lease. A worker that lost its claim cannot write, and a slice th
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ LEASE = timedelta(seconds=90)
 RUN = "run|"
 ACTIVE = "active|"
 LOG = "log|"
+PLAN = "plan|"
 SETTINGS = "settings|"
 STATE = "state|"
 TERMINAL = frozenset({"succeeded", "partial", "failed", "cancelled"})
@@ -64,6 +65,11 @@ class Run:
     error: Mapping[str, str] | None = None
 
     @property
+    def active_key(self) -> str:
+        """The key of the row that exists while a run of this sync is active; dry runs have their own."""
+        return active_key(self.sync, dry=self.dry_run)
+
+    @property
     def done(self) -> int:
         """Items dealt with so far."""
         return sum(self.counts.values())
@@ -83,6 +89,16 @@ class LogLine:
     outcome: Outcome
     reason: str
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One line of a plan: what a dry run would do, or a held run will do once it is approved."""
+
+    entity: str
+    id: str
+    action: str
+    reason: str
 
 
 def new_id(now: datetime) -> str:
@@ -118,9 +134,13 @@ def load_run(data: Table, connection: str, run_id: str) -> tuple[Run, str] | Non
     return None if row is None else (parse_run(connection, row), row["etag"])
 
 
-def active_run(data: Table, connection: str, sync: str) -> tuple[Run, str] | None:
+def active_key(sync: str, *, dry: bool) -> str:
+    return f"{ACTIVE}{sync}|dry" if dry else ACTIVE + sync
+
+
+def active_run(data: Table, connection: str, sync: str, *, dry: bool = False) -> tuple[Run, str] | None:
     """The run of `sync` that is not finished yet, if any."""
-    active = data.get(connection, ACTIVE + sync)
+    active = data.get(connection, active_key(sync, dry=dry))
     return None if active is None else load_run(data, connection, active["run"])
 
 
@@ -135,7 +155,7 @@ class Claim:
         self._data = data
         self._etag = etag
         self._head = Head(data, run.connection)
-        self._logged = 0
+        self._packed = 0
         self.run = run
         self.cost: Callable[[], Mapping[str, Any]] = dict
 
@@ -167,16 +187,17 @@ class Claim:
         *,
         changes: Sequence[Change] = (),
         log: Sequence[LogLine] = (),
+        plan: Sequence[PlanLine] = (),
         outcomes: Mapping[str, int] | None = None,
         **fields: Any,
     ) -> None:
-        """Write everything or nothing (at most 96 `writes`); `fields` are set on the run, such as `checkpoint`."""
-        log_writes = self._log_writes(log, now)
+        """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`."""
+        packed = [*self._pack(LOG, log, now), *self._pack(PLAN, plan, now)]
         for _ in range(_COMMIT_ATTEMPTS):
             counts = dict(Counter(self.run.counts) + Counter(outcomes or {}))
             renewed = {"commits": self.run.commits + 1, "lease_until": now + LEASE, "attempt": 0}
             run = replace(self.run, **{"counts": counts, **renewed, **self.cost(), **fields})
-            steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *log_writes]
+            steps = [Write("replace", RUN + run.id, run_row(run), self._etag), *writes, *packed]
             if changes:
                 steps += self._head.append(changes, run.id, now)
             try:
@@ -195,14 +216,13 @@ class Claim:
         """Let go, so that any worker may go on from the checkpoint."""
         self.commit(now, **{"attempt": self.run.attempt, **fields, "owner": "", "lease_until": None})
 
-    def _log_writes(self, log: Sequence[LogLine], now: datetime) -> list[Write]:
-        """A row of the run log, in the order of slices: its lines are counted in the same transaction, so just once."""
-        if not log:
+    def _pack(self, prefix: str, lines: Sequence[LogLine | PlanLine], now: datetime) -> list[Write]:
+        """A row of log or plan, in the order of slices: what it tells of is in the same transaction, so just once."""
+        if not lines:
             return []
-        self._logged += 1
-        lines = [[line.level, line.entity, line.id, line.outcome, line.reason, line.remedy] for line in log]
-        key = f"{LOG}{self.run.id}|{self.run.slice:07d}|{self._logged:04d}"
-        return [Write("insert", key, {"j_lines": lines, "at": now})]
+        self._packed += 1
+        key = f"{prefix}{self.run.id}|{self.run.slice:07d}|{self._packed:04d}"
+        return [Write("insert", key, {"j_lines": [list(astuple(line)) for line in lines], "at": now})]
 
     def _reload(self, tried: Run) -> bool:
         """After a conflict: still ours and somebody else's row was in the way, or no longer ours.

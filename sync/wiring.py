@@ -25,7 +25,7 @@ from storage.meter import MeteredTransport
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
-from sync import connections, directory, photos
+from sync import connections, contacts, directory, photos
 from sync.connections import REMOVAL, Connection
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.graph.budget import Budget, BudgetState
@@ -37,6 +37,8 @@ from sync.settings import Settings
 
 EXECUTORS: Mapping[str, Executor] = {
     "users": directory.run_users,
+    "devices": directory.run_devices,
+    "contacts": contacts.run_contacts,
     "photos": photos.run_photos,
     REMOVAL: connections.remove,
 }
@@ -203,6 +205,11 @@ class App:
             clock=self.clock,
             deadline=deadline,
         )
+
+    def lapsed(self, name: str) -> bool:
+        """Whether the connection's credential has expired: its syncs wait for another one."""
+        found = connections.find(self.tables.connections, name)
+        return found is not None and found.status == "expired"
 
     def mark_sign_in_failed(self, name: str, error: SignInError) -> None:
         """Show on the connection that Entra refuses its credential."""

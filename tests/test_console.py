@@ -152,7 +152,11 @@ def test_every_sync_of_this_version_is_shown_with_all_its_settings():
 
         assert {pointer for pointer, _, _ in fields} == set(own)
         for pointer, _, kind in fields:
-            assert set(kind) == set(get_args(own[pointer])) if own[pointer] is not bool else kind == "checkbox"
+            simple = {bool: "checkbox", list: "list"}.get(get_origin(own[pointer]) or own[pointer])
+            if isinstance(kind, str):
+                assert kind == (simple or "text")
+            else:
+                assert set(kind) == set(get_args(own[pointer]))
 
 
 def test_the_common_settings_are_all_there():

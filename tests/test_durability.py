@@ -18,7 +18,7 @@ from storage.blobs import Blobs
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Row, Table, Write
-from sync import connections, directory, jobs, photos
+from sync import collection, connections, jobs, mirror, photos
 from sync.jobs import WATCH
 from sync.runs import LEASE, RUN, TERMINAL, load_run, parse_run
 from tests.cloud import TestTenant
@@ -104,8 +104,9 @@ class Stage:
 @pytest.fixture
 def stage(build_house: Callable[..., House], new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Ten people, small pages and transactions, two steps a slice, and messages that make time pass."""
-    monkeypatch.setattr(directory, "PAGE", 4)
-    monkeypatch.setattr(directory, "WRITES", 3)
+    monkeypatch.setattr(collection, "PAGE", 4)
+    monkeypatch.setattr(mirror, "WRITES", 3)
+    monkeypatch.setattr(mirror, "DELETIONS", 1)
     monkeypatch.setattr(photos, "WRITES", 2)
     monkeypatch.setattr(photos, "COMMIT_WRITES", 4)
     monkeypatch.setattr(connections, "_DELETES", 10)

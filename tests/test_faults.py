@@ -13,7 +13,7 @@ from azure.core.exceptions import AzureError, ServiceRequestError
 from storage.blobs import Blobs
 from storage.queues import Queues
 from storage.tables import Table
-from sync import directory, jobs, photos
+from sync import collection, jobs, mirror, photos
 from sync.graph.client import GraphClient
 from sync.runs import LEASE
 from tests.cloud import TestTenant
@@ -29,8 +29,9 @@ STORM = {"rate429": 0.1, "rate503": 0.1, "rateReset": 0.1, "rateBatchItem": 0.3}
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pages, and a short wait of our own where Graph does not say how long; what it asks for is really waited."""
-    monkeypatch.setattr(directory, "PAGE", 5)
-    monkeypatch.setattr(directory, "WRITES", 4)
+    monkeypatch.setattr(collection, "PAGE", 5)
+    monkeypatch.setattr(mirror, "WRITES", 4)
+    monkeypatch.setattr(mirror, "DELETIONS", 1)
     monkeypatch.setattr(photos, "COMMIT_WRITES", 10)
     monkeypatch.setattr("sync.wiring.GraphClient", partial(GraphClient, jitter=lambda: 0.05))
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sync import directory, photos
+from sync import collection, photos
 from sync.graph.client import BatchAnswer, BatchRequest, GraphClient
 from sync.images import inspect, without_exif
 from sync.jobs import work
@@ -601,7 +601,7 @@ def test_photos_do_not_wait_for_ever(house: House, tenant: TestTenant) -> None:
 
 def test_photos_alone(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where users are not synced, the photo sync reads the people it needs, with few fields, and follows changes."""
-    monkeypatch.setattr(directory, "PAGE", 4)
+    monkeypatch.setattr(collection, "PAGE", 4)
     tenant = members(new_tenant, 10)
     house.connect(tenant, NAME, photos={})
 
