@@ -231,8 +231,8 @@ def test_scope(house: House, new_tenant: NewTenant, setting: str) -> None:
     everybody = people(tenant, guests=True)
     difference = len(everybody) - len(without)
     assert 0 < difference < 20
-    unguarded = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
-    out, come = {**out, **unguarded}, {**come, **unguarded}
+    unguarded: dict[str, Any] = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
+    out, come = unguarded | out, unguarded | come
     name = house.connect(tenant, users=out)
 
     run = house.run(name, "users")
