@@ -82,6 +82,12 @@ class Forbidden(GraphError):
     code = "graph-forbidden"
 
 
+class Changed(GraphError):
+    """Graph answered 412: the object is not the version that the request names any more."""
+
+    code = "graph-changed"
+
+
 class CursorExpired(GraphError):
     """A delta link or page link no longer works: start a full read."""
 

@@ -159,10 +159,11 @@ def start(
     dry_run: bool = False,
     state: Write | None = None,
     checkpoint: Mapping[str, Any] | None = None,
+    delay: float = 0,
 ) -> tuple[Run, bool]:
     """A queued run of `sync`, and whether it is new: while one is active, that one is returned.
 
-    `state` is written in the transaction that makes the run, which begins at `checkpoint`.
+    `state` is written in the transaction that makes the run, which begins at `checkpoint`, after `delay` seconds.
     """
     now = app.clock()
     run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now, checkpoint=checkpoint or {})
@@ -176,7 +177,7 @@ def start(
             raise _busy() from None
         if found[0].id != run.id:  # else this very write is there: its answer was lost and the SDK sent it again
             return _join(app, found[0], trigger, state), False
-    _send(app, run)
+    _send(app, run, delay)
     log.info("run queued connection=%s sync=%s run=%s trigger=%s", connection, sync, run.id, trigger)
     return run, True
 
@@ -385,6 +386,8 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
             held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
             _end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
+            if run.sync in app.waiting and app.waiting[run.sync](app, run.connection):
+                start(app, run.connection, run.sync, trigger="notification")
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:

@@ -35,6 +35,7 @@ class Settings:
     slice_seconds: int
     photo_batches: int
     photo_bytes: int
+    webhook_base_url: str | None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Settings":
@@ -58,6 +59,7 @@ class Settings:
             slice_seconds=_whole(environ, "SLICE_SECONDS", 240, bad),
             photo_batches=_whole(environ, "PHOTO_BATCHES", 4, bad),
             photo_bytes=_whole(environ, "PHOTO_BYTES", 4 * 1024 * 1024, bad),
+            webhook_base_url=_webhooks(environ, bad),
         )
         if bad:
             raise TenantsyncError(
@@ -66,6 +68,19 @@ class Settings:
                 remedy="Set them as local.settings.json.example shows, and restart.",
             )
         return settings
+
+
+def _webhooks(environ: Mapping[str, str], bad: list[str]) -> str | None:
+    """Where Graph can reach this app's API; None where it cannot. Plain http serves a simulated cloud on this machine."""
+    host = environ.get("WEBSITE_HOSTNAME")
+    url = (environ.get("WEBHOOK_BASE_URL") or (f"https://{host}/api" if host else "")).rstrip("/")
+    if not url:
+        return None
+    parts = urlsplit(url)
+    at_home = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")
+    if not (at_home or parts.scheme == "https") or not parts.hostname or parts.query or parts.fragment:
+        bad.append("WEBHOOK_BASE_URL (an https URL)")
+    return url
 
 
 def _https(environ: Mapping[str, str], name: str, default: str, bad: list[str]) -> str:

@@ -42,6 +42,8 @@ EXECUTORS: Mapping[str, Executor] = {
     "photos": photos.run_photos,
     REMOVAL: connections.remove,
 }
+# Whether there is work for another run of a sync that came too late for the one that has just ended.
+WAITING: Mapping[str, Callable[["App", str], bool]] = {}
 # What a managed identity's token is for (Learn: Configure an application to trust a managed identity).
 FEDERATION = {
     "global": "api://AzureADTokenExchange",
@@ -92,6 +94,7 @@ class App:
     identity: Callable[[str | None, str], str]
     clock: Callable[[], datetime] = utc_now
     executors: Mapping[str, Executor] = field(default_factory=lambda: EXECUTORS)
+    waiting: Mapping[str, Callable[["App", str], bool]] = field(default_factory=lambda: WAITING)
 
     def __post_init__(self) -> None:
         self._sign_ins: dict[tuple[Any, ...], SignIn] = {}

@@ -173,6 +173,7 @@ def build_house(cloud: Cloud, empty_storage: str, monkeypatch: pytest.MonkeyPatc
             "slice_seconds": 240,
             "photo_batches": 4,
             "photo_bytes": 4 * 1024 * 1024,
+            "webhook_base_url": None,
         }
         app = build(Settings(**{**values, **changes}), clock=clock)
         app.create()

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -128,6 +128,22 @@ class GraphClient:
         request = _Request("GET", self._url(path_or_link), params, headers, wanted="value")
         return parse_page(self._call(request).body)
 
+    def write(
+        self,
+        method: Literal["POST", "PATCH", "DELETE"],
+        path: str,
+        json: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Change something; what Graph answers, {} where it has nothing to say.
+
+        A request whose answer got lost is sent again, so every write must bear that: by a transactionId, an If-Match, or
+        by its nature. Raises Changed where If-Match names an old version.
+        """
+        body: dict[str, Any] = self._call(_Request(method, self._url(path), None, headers, json)).body
+        return body
+
     def batch(self, requests: Sequence[BatchRequest]) -> dict[str, BatchAnswer]:
         """An answer for each of at most 20 GETs, by id. Throttled and failed items are sent again until they succeed.
 
@@ -148,7 +164,7 @@ class GraphClient:
         return done
 
     def _batch_request(self, items: Sequence[BatchRequest]) -> _Request:
-        body = {"requests": [asdict(item) for item in items]}
+        body = {"requests": [{name: value for name, value in asdict(item).items() if value} for item in items]}
         return _Request("POST", self._url("/$batch"), json=body, wanted="responses")
 
     def _url(self, path_or_link: str) -> str:
@@ -215,7 +231,13 @@ class GraphClient:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                answer = decode(response.status_code, response.headers, _read(response), wanted=request.wanted)
+                answer = decode(
+                    response.status_code,
+                    response.headers,
+                    _read(response),
+                    wanted=request.wanted,
+                    may_be_empty=request.method in ("POST", "PATCH", "DELETE"),
+                )
         except requests.RequestException as fault:
             _log.debug("%s %s %s", request.method, path_template(request.url), type(fault).__name__)
             return Answer(NO_ANSWER, Headers({}), {})

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
+from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
 
 BATCH_SIZE = 20
 NO_ANSWER = 0
@@ -74,6 +74,7 @@ class BatchRequest:
     id: str
     method: Literal["GET"]
     url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,16 @@ class Toll:
     used: float
 
 
-def decode(status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None) -> Answer:
+def decode(
+    status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None, may_be_empty: bool = False
+) -> Answer:
     """The answer to a request for a JSON object, whose member `wanted` must be a list of objects.
 
-    A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list.
+    A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list. Only a write
+    `may_be_empty`: 202 and 204 then have no body.
     """
+    if may_be_empty and status in (202, 204) and not content:
+        return Answer(status, Headers(fields), {})
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -217,7 +223,7 @@ def parse_error(answer: Answer) -> GraphError:
     detail = f"Graph answered {answer.status} {code} (request {_slug(answer.headers.get('request-id'))})."
     if answer.status == 410 or (400 <= answer.status < 500 and _EXPIRED_CURSOR & {c.lower() for c in codes}):
         return CursorExpired(detail, http=answer.status, graph_code=code)
-    kind = {403: Forbidden, 404: NotFound}.get(answer.status, GraphError)
+    kind = {403: Forbidden, 404: NotFound, 412: Changed}.get(answer.status, GraphError)
     return kind(detail, http=answer.status, graph_code=code)
 
 
