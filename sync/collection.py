@@ -18,9 +18,9 @@ from sync.errors import CursorExpired, GraphError, NotFound, TenantsyncError
 from sync.graph.client import BatchRequest
 from sync.jobs import Work
 from sync.mirror import QUIET, At, Mirror, Source, Unreadable
-from sync.models import GuardIn
 from sync.plan import Absent, Present
 from sync.runs import STATE
+from sync.sync_settings import GuardIn
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from storage.secrets import secret_name
 from storage.tables import Conflict, Row, Table, Write
-from sync import jobs
+from sync import decisions, jobs
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.models import (
@@ -267,7 +267,7 @@ def _stop_runs(app: "App", name: str) -> bool:
     for sync, dry in product(SYNCS, (False, True)):
         found = active_run(app.tables.data, name, sync, dry=dry)
         if found is not None:
-            jobs.cancel(app, *found)
+            decisions.cancel(app, *found)
             quiet = quiet and not found[0].held_by_other(app.clock())
     return quiet
 

@@ -18,9 +18,9 @@ from sync.errors import CursorExpired, Forbidden, GraphError, NotFound, Tenantsy
 from sync.graph.client import BatchRequest, GraphClient
 from sync.jobs import Finish, Work
 from sync.mirror import At, Kind, Mirror, Source, Unreadable
-from sync.models import ContactsSettings, GuardIn
 from sync.plan import Absent, Present
 from sync.runs import STATE, LogLine
+from sync.sync_settings import ContactsSettings, GuardIn
 
 CONTACT = "contact|"
 GROUP = "contact-group|"

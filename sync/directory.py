@@ -7,9 +7,9 @@ from sync.collection import Reading, read_collection
 from sync.errors import Deferred
 from sync.jobs import Finish, Work
 from sync.mirror import PAUSE, Kind, Mirror
-from sync.models import DevicesSettings, UsersSettings
 from sync.people import USERS, users_reading
 from sync.runs import active_run
+from sync.sync_settings import DevicesSettings, UsersSettings
 
 DEVICE = "device|"
 

@@ -8,21 +8,21 @@ import logging
 import re
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import azure.functions as func
 from azure.core.exceptions import AzureError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from storage.tables import Conflict, Row, Write
-from sync.connections import IDEMPOTENCY, not_found
+from sync.connections import IDEMPOTENCY, Connection, load, not_found
 from sync.errors import Deferred, RequestError, TenantsyncError
 from sync.models import NAME_PATTERN, Model
 
@@ -122,6 +122,36 @@ def decode_cursor(cursor: str, pattern: str, pointer: str = "/cursor") -> str:
         if re.fullmatch(pattern, position):
             return position
     raise RequestError("A parameter is not valid", fields=[(pointer, "is not a cursor that this service gave out")])
+
+
+Top = Annotated[int, Field(ge=1, le=1000)]
+
+
+class ListQuery(Model):
+    """What every list takes."""
+
+    top: Top = 100
+    cursor: Annotated[str, Field(max_length=2000)] | None = None
+
+
+def listing(items: Iterable[Any], following: str | None) -> dict[str, Any]:
+    """A page of a list; `following` is the position that the next one begins behind, None at the end."""
+    return {"items": list(items), "next": None if following is None else encode_cursor(following)}
+
+
+def missing(what: str) -> RequestError:
+    """A 404 with the code of its own that each kind of thing has."""
+    return RequestError(
+        f"There is no such {what}",
+        code=f"{what}-not-found",
+        status=404,
+        remedy="Check the address; ids are case-sensitive.",
+    )
+
+
+def connection_of(call: Call) -> Connection:
+    """The connection in the path. Raises RequestError `connection-not-found`."""
+    return load(call.app, call.path["name"])
 
 
 def respond(request: func.HttpRequest, operation: Operation, app: Callable[[], "App"]) -> func.HttpResponse:

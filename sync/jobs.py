@@ -25,8 +25,6 @@ from sync.errors import (
     SignInError,
     TenantsyncError,
 )
-from sync.models import SETTINGS as MODELS
-from sync.models import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 from sync.runs import (
     RUN,
     SETTINGS,
@@ -41,6 +39,8 @@ from sync.runs import (
     new_id,
     run_row,
 )
+from sync.sync_settings import SETTINGS as MODELS
+from sync.sync_settings import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
 
 if TYPE_CHECKING:
     from sync.graph.client import GraphClient
@@ -137,7 +137,7 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
             due = None
         elif not old.enabled or old.schedule != settings.schedule:
             due = schedule.first_due(_schedule(settings), now)
-        _put_due(app, sync, connection, due)
+        put_due(app, sync, connection, due)
         writes = [
             Write("replace" if etag else "insert", SETTINGS + sync, {"j_settings": settings.wire()}, etag),
             _move_due(sync, due, state),
@@ -167,7 +167,7 @@ def start(
     """
     now = app.clock()
     run = Run(new_id(now), connection, sync, trigger, mode, dry_run=dry_run, queued_at=now, checkpoint=checkpoint or {})
-    _put_due(app, sync, connection, now + WATCH)
+    put_due(app, sync, connection, now + WATCH)
     steps = [Write("insert", run.active_key, {"run": run.id}), Write("insert", RUN + run.id, run_row(run))]
     try:
         app.tables.data.commit(connection, [*steps, state] if state else steps)
@@ -177,7 +177,7 @@ def start(
             raise _busy() from None
         if found[0].id != run.id:  # else this very write is there: its answer was lost and the SDK sent it again
             return _join(app, found[0], trigger, state), False
-    _send(app, run, delay)
+    send(app, run, delay)
     log.info("run queued connection=%s sync=%s run=%s trigger=%s", connection, sync, run.id, trigger)
     return run, True
 
@@ -218,7 +218,7 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bo
     if due is None or due > now:
         return start(app, connection, sync, trigger="manual", mode=mode, checkpoint=checkpoint)
     following = schedule.next_due(_schedule(settings), due, now)
-    _put_due(app, sync, connection, following)
+    put_due(app, sync, connection, following)
     moved = _move_due(sync, following, state)
     return start(app, connection, sync, trigger="manual", mode=mode, state=moved, checkpoint=checkpoint)
 
@@ -240,7 +240,7 @@ def wake(app: "App", connection: str) -> None:
         if etag is None or not settings.enabled or isinstance(settings.schedule, ManualIn):
             continue
         state = app.tables.data.get(connection, STATE + sync) or {}
-        _put_due(app, sync, connection, now)
+        put_due(app, sync, connection, now)
         with suppress(Conflict):  # a run or a tick wrote the state meanwhile: then it runs anyway
             app.tables.data.commit(connection, [_move_due(sync, now, state)])
 
@@ -253,10 +253,10 @@ def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
     if urgent and run.status == "queued" and run.trigger != "manual":
         app.queues.send(MANUAL, {"connection": run.connection, "run": run.id})
     elif now - (run.lease_until or run.queued_at) > STALLED:
-        _send(app, run)
+        send(app, run)
 
 
-def _send(app: "App", run: Run, delay: float = 0) -> None:
+def send(app: "App", run: Run, delay: float = 0) -> None:
     queue = MANUAL if run.trigger == "manual" else SCHEDULED
     app.queues.send(queue, {"connection": run.connection, "run": run.id}, delay)
 
@@ -282,7 +282,7 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
     if _parse_due(state) == due:
         settings, _ = load_settings(app, connection, sync)
         following = schedule.next_due(_schedule(settings), due, now)
-        _put_due(app, sync, connection, following)
+        put_due(app, sync, connection, following)
         moved = _move_due(sync, following, state)
         if app.lapsed(connection):
             app.tables.data.commit(connection, [moved])
@@ -292,7 +292,7 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
     for dry in (False, True):
         found = active_run(app.tables.data, connection, sync, dry=dry)
         if found is not None:
-            _put_due(app, sync, connection, now + WATCH)
+            put_due(app, sync, connection, now + WATCH)
             kick(app, found[0])
 
 
@@ -300,7 +300,7 @@ def _due_key(due: datetime, connection: str, sync: str) -> str:
     return f"{due.isoformat(timespec='microseconds')}|{connection}|{sync}"
 
 
-def _put_due(app: "App", sync: str, connection: str, due: datetime | None) -> None:
+def put_due(app: "App", sync: str, connection: str, due: datetime | None) -> None:
     if due is None:
         return
     row = {"connection": connection, "sync": sync, "due": due.isoformat()}
@@ -364,10 +364,10 @@ def _claim(app: "App", connection: str, run_id: str) -> Claim | None:
     run, etag = found
     if run.held_by_other(now) or (run.not_before and run.not_before > now):
         wait = (run.lease_until if run.held_by_other(now) else run.not_before) or now
-        _send(app, run, (wait - now).total_seconds() + 1)
+        send(app, run, (wait - now).total_seconds() + 1)
         return None
     if run.cancel:
-        _finish(app, run, etag, "cancelled")
+        close(app, run, etag, "cancelled")
         return None
     return Claim.take(app.tables.data, run, etag, now=now)
 
@@ -381,7 +381,7 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         finish = app.executors[run.sync](job)
         if finish is None:
             claim.release(app.clock())
-            _send(app, claim.run)
+            send(app, claim.run)
         else:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
             held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
@@ -431,7 +431,7 @@ def _defer(app: "App", claim: Claim, error: Deferred) -> None:
     except LeaseLost:
         return
     else:
-        _send(app, claim.run, (wait - now).total_seconds())
+        send(app, claim.run, (wait - now).total_seconds())
         log.info("run deferred connection=%s run=%s code=%s", claim.run.connection, claim.run.id, error.code)
 
 
@@ -484,7 +484,7 @@ def problem(error: TenantsyncError) -> Mapping[str, str]:
     return {"code": error.code, "detail": error.detail, "remedy": error.remedy}
 
 
-def _finish(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str] | None = None) -> Run:
+def close(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str] | None = None) -> Run:
     """Finish a run that no worker holds. Raises Conflict."""
     ended = replace(run, status=status, finished_at=app.clock(), owner="", lease_until=None, error=error)
     app.tables.data.commit(
@@ -498,67 +498,6 @@ def _finish(app: "App", run: Run, etag: str, status: str, error: Mapping[str, st
     return ended
 
 
-def cancel(app: "App", run: Run, etag: str) -> Run:
-    """Ask for `run` to be stopped: at once where no worker holds it, else at the worker's next write.
-
-    Raises RequestError `run-finished` where it is over already, Conflict where it changed meanwhile.
-    """
-    if run.status in TERMINAL:
-        raise RequestError("The run is over", code="run-finished", status=409, remedy="Nothing to do.")
-    if run.status == "held":
-        return reject(app, run, etag)
-    if not run.held_by_other(app.clock()):
-        return _finish(app, run, etag, "cancelled")
-    asked = replace(run, cancel=True)
-    app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(asked), etag)])
-    return asked
-
-
-def approve(app: "App", run: Run, etag: str) -> Run:
-    """Send a held run on its way to delete what its plan shows. Raises RequestError `run-not-held`, `sync-busy`."""
-    _must_be_held(run)
-    now = app.clock()
-    skipped = max(run.counts.get("skipped", 0) - run.checkpoint.get("held", 0), 0)
-    approved = replace(
-        run,
-        status="queued",
-        queued_at=now,
-        finished_at=None,
-        error=None,
-        counts={**run.counts, "skipped": skipped},
-        checkpoint={"stage": "approved", "page": 0},
-    )
-    _put_due(app, run.sync, run.connection, now + WATCH)
-    steps = [
-        Write("replace", RUN + run.id, run_row(approved), etag),
-        Write("insert", run.active_key, {"run": run.id}),
-    ]
-    try:
-        app.tables.data.commit(run.connection, steps)
-    except Conflict:
-        if active_run(app.tables.data, run.connection, run.sync) is None:
-            raise
-        raise RequestError(
-            "Another run of this sync is active", code="sync-busy", status=409, remedy="Approve when it has ended."
-        ) from None
-    _send(app, approved)
-    return approved
-
-
-def reject(app: "App", run: Run, etag: str) -> Run:
-    """Drop the deletions of a held run. What is still true is proposed again by the next. Raises as `approve`."""
-    _must_be_held(run)
-    refused = TenantsyncError("The deletions were rejected", code="deletions-rejected", remedy="Nothing to do.")
-    ended = replace(run, status="partial", error=problem(refused))
-    app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(ended), etag)])
-    return ended
-
-
-def _must_be_held(run: Run) -> None:
-    if run.status != "held":
-        raise RequestError("The run holds nothing back", code="run-not-held", status=409, remedy="Nothing to do.")
-
-
 def poisoned(app: "App", message: Mapping[str, Any]) -> None:
     """The queue gave up on a run after its last attempt: record that, so that the portal sees it."""
     found = load_run(app.tables.data, message["connection"], message["run"])
@@ -569,5 +508,5 @@ def poisoned(app: "App", message: Mapping[str, Any]) -> None:
         code="run-crashed",
         remedy="Start it again; if it happens again, give the run's id to your vendor.",
     )
-    _finish(app, *found, "failed", problem(error))
+    close(app, *found, "failed", problem(error))
     log.error("run crashed connection=%s run=%s", message["connection"], message["run"])

@@ -23,9 +23,9 @@ from storage.tables import Row, Write, decode_key, encode_key
 from sync.errors import TenantsyncError
 from sync.feed import Change
 from sync.jobs import Work
-from sync.models import GuardIn
 from sync.plan import Absent, Decision, Present, Stored, decide, digest, guard_holds
 from sync.runs import PLAN, LogLine, PlanLine
+from sync.sync_settings import GuardIn
 
 ABSENT = "absent|"
 PURGE = "purge|"

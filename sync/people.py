@@ -6,7 +6,7 @@ from typing import Any
 from sync.collection import Reading
 from sync.jobs import Work
 from sync.mirror import Kind
-from sync.models import UsersSettings
+from sync.sync_settings import UsersSettings
 
 USER = "user|"
 LICENCES = "assignedLicenses"

@@ -26,9 +26,9 @@ from sync.graph.client import BatchAnswer, BatchRequest
 from sync.images import BadImage, inspect, without_exif
 from sync.jobs import Finish, Work, load_settings, start
 from sync.mirror import PAUSE, WRITES, Mirror
-from sync.models import PhotosSettings, UsersSettings
 from sync.people import USER, USERS, people_for_photos, photo_prefix
 from sync.runs import LogLine, Outcome, PlanLine, load_run
+from sync.sync_settings import PhotosSettings, UsersSettings
 
 _T = TypeVar("_T")
 BATCH = 20  # requests (Learn: Combine multiple HTTP requests using JSON batching)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from storage.tables import Write, encode_key
-from sync import api
-from sync.models import SETTINGS
+from sync import api_copies
+from sync.sync_settings import SETTINGS
 from tests.cloud import TestTenant
 from tests.house import House
 
@@ -107,7 +107,7 @@ class TestUsers:
 
     def test_a_long_search(self, connected: House, monkeypatch: pytest.MonkeyPatch) -> None:
         """A search that finds little gives up for the moment and goes on where it was, until all have been seen."""
-        monkeypatch.setattr(api, "SEARCHED", 1000)
+        monkeypatch.setattr(api_copies, "SEARCHED", 1000)
         put_users(
             connected,
             *({"id": f"{number:05}", "displayName": "Jo" if number % 1200 == 0 else "Al"} for number in range(2500)),

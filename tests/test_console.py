@@ -25,8 +25,9 @@ from sync.api import OPERATIONS
 from sync.graph import aadsts
 from sync.graph.aadsts import explain
 from sync.http import Operation, respond
-from sync.models import SETTINGS, CheckOut, ConnectionIn, IntervalIn, LogEntry, RunStatus, Status, SyncSettings
+from sync.models import CheckOut, ConnectionIn, LogEntry, RunStatus, Status
 from sync.permissions import judge
+from sync.sync_settings import SETTINGS, IntervalIn, SyncSettings
 from sync.wiring import EXECUTORS, App
 
 if TYPE_CHECKING:

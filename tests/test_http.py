@@ -17,7 +17,8 @@ from storage.tables import Conflict
 from sync.api import OPERATIONS
 from sync.errors import Deferred, RequestError, TenantsyncError
 from sync.http import MAX_BODY, Call, Operation, Reply, decode_cursor, dump, encode_cursor, public_etag, respond
-from sync.models import SETTINGS, HealthOut
+from sync.models import HealthOut
+from sync.sync_settings import SETTINGS
 from tests.cloud import TestTenant
 from tests.house import Answer, Clock, House
 

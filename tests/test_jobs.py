@@ -28,8 +28,8 @@ from sync.jobs import (
     tick,
     work,
 )
-from sync.models import UsersSettings
 from sync.runs import ACTIVE, LEASE, RUN, STATE, Run, active_run, load_run, run_row
+from sync.sync_settings import UsersSettings
 from tests.cloud import TestTenant
 from tests.house import House
 
@@ -339,14 +339,14 @@ def test_settings_meet_a_tick(portal: House, monkeypatch: pytest.MonkeyPatch) ->
     due = schedule(portal, mode="interval", every="PT4H")
     assert due
     settings, etag = load_settings(portal.app, NAME, "users")
-    plain = jobs._put_due
+    plain = jobs.put_due
 
     def meanwhile(*args: Any) -> None:
-        monkeypatch.setattr(jobs, "_put_due", plain)
+        monkeypatch.setattr(jobs, "put_due", plain)
         tick(portal.app, "directory")
         plain(*args)
 
-    monkeypatch.setattr(jobs, "_put_due", meanwhile)
+    monkeypatch.setattr(jobs, "put_due", meanwhile)
     save_settings(portal.app, NAME, "users", settings.model_copy(update={"include_guests": True}), etag)
 
     changed, _ = load_settings(portal.app, NAME, "users")

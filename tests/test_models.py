@@ -21,21 +21,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from storage.secrets import secret_name
-from sync.models import (
-    SETTINGS,
-    CertificateIn,
-    ConnectionIn,
-    ContactsSettings,
-    CredentialIn,
-    DailyIn,
-    Guid,
-    IntervalIn,
-    Name,
-    Tenant,
-    TimeZone,
-    clock_time,
-    parse_duration,
-)
+from sync.models import CertificateIn, ConnectionIn, CredentialIn, Guid, Name, Tenant, TimeZone
+from sync.sync_settings import SETTINGS, ContactsSettings, DailyIn, IntervalIn, clock_time, parse_duration
 
 GUID = "1F4FE0A2-0d0f-4e1c-9d0c-6b1c1f0d7a11"
 SECRET = {"type": "clientSecret", "secretValue": "value"}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from sync.jobs import Work
-from sync.models import SyncSettings
+from sync.sync_settings import SyncSettings
 
 BEGIN = datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -1,0 +1,195 @@
+"""The calls about syncs and their runs: settings, start, progress, log and plan, and what becomes of a held run."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from storage.tables import Row, encode_key
+from sync import connections, decisions, jobs
+from sync.connections import REMOVAL, SYNCS
+from sync.errors import RequestError
+from sync.http import Call, ListQuery, Reply, connection_of, decode_cursor, listing, missing, public_etag
+from sync.models import LogEntry, PlanEntry, RunOut, SyncOut
+from sync.runs import LOG, PLAN, RUN, STATE, Run, load_run, parse_run
+from sync.sync_settings import SETTINGS
+
+
+class RunsQuery(ListQuery):
+    sync: Annotated[str, Field(max_length=20)] | None = None
+    status: Literal["queued", "running", "succeeded", "partial", "failed", "held", "cancelled"] | None = None
+
+
+class LogQuery(ListQuery):
+    level: Literal["info", "warning", "error"] | None = None
+
+
+# --- syncs and runs --------------------------------------------------------------------------------------------------
+
+
+def _sync(call: Call) -> str:
+    """The sync in the path, of a connection that exists."""
+    connection_of(call)
+    if call.path["sync"] not in SETTINGS:
+        raise missing("sync")
+    return call.path["sync"]
+
+
+def list_syncs(call: Call) -> Reply:
+    name = connection_of(call).name
+    states = {row["key"][len(STATE) :]: row for row in call.app.tables.data.scan(name, STATE)}
+    return Reply(200, listing((_sync_out(call, name, sync, states.get(sync, {})) for sync in SYNCS), None))
+
+
+def _sync_out(call: Call, name: str, sync: Any, state: Row) -> SyncOut:
+    settings, _ = jobs.load_settings(call.app, name, sync)
+    last = load_run(call.app.tables.data, name, state["last_run"]) if state.get("last_run") else None
+    return SyncOut(
+        sync=sync, settings=settings.wire(), last_run=last and render_run(last[0]), next_run=jobs.next_run(state)
+    )
+
+
+def get_sync(call: Call) -> Reply:
+    sync = _sync(call)
+    settings, etag = jobs.load_settings(call.app, call.path["name"], sync)
+    return Reply(200, settings, public_etag(etag or ""))
+
+
+def put_sync(call: Call) -> Reply:
+    sync = _sync(call)
+    _, etag = jobs.load_settings(call.app, call.path["name"], sync)
+    call.match(etag or "")
+    if call.body.enabled and sync not in call.app.executors:
+        raise RequestError(
+            "This sync is not available in this version", code="sync-not-available", status=409, remedy="Leave it off."
+        )
+    return Reply(200, call.body, public_etag(jobs.save_settings(call.app, call.path["name"], sync, call.body, etag)))
+
+
+def start_run(call: Call) -> Reply:
+    sync = _sync(call)
+    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode, dry_run=call.body.dry_run)
+    return accepted(run)
+
+
+def accepted(run: Run) -> Reply:
+    return Reply(202, render_run(run), headers={"Location": f"/api/connections/{run.connection}/runs/{run.id}"})
+
+
+def render_run(run: Run) -> RunOut:
+    """A run as the contract shows it."""
+    return RunOut.model_validate(
+        {
+            "id": run.id,
+            "sync": run.sync,
+            "trigger": run.trigger,
+            "mode": run.mode,
+            "dryRun": run.dry_run,
+            "status": run.status,
+            "progress": {"done": run.done, "total": run.total, "unit": run.unit},
+            "counts": run.counts,
+            "graph": run.graph,
+            "storage": {"transactions": run.transactions},
+            "slices": run.slice,
+            "queuedAt": run.queued_at,
+            "startedAt": run.started_at,
+            "finishedAt": run.finished_at,
+            "error": run.error,
+        }
+    )
+
+
+def list_runs(call: Call) -> Reply:
+    name = connection_of(call).name
+    after = decode_cursor(call.query.cursor, r"[0-9a-f-]{1,40}") if call.query.cursor else ""
+    wanted = {"sync": call.query.sync, "status": call.query.status}
+    given = {column: value for column, value in wanted.items() if value is not None}
+    rows = call.app.tables.data.page(
+        name,
+        RUN,
+        after=after and RUN + after,
+        top=call.query.top,
+        where=" and ".join(f"{column} eq @{column}" for column in given) or None,
+        values=given,
+    )
+    found = [parse_run(name, row) for row in rows]
+    following = found[-1].id if len(found) == call.query.top else None
+    return Reply(200, listing(map(render_run, found), following))
+
+
+def _run(call: Call) -> tuple[Run, str]:
+    """The run in the path; that of a removal also when its connection is gone."""
+    name = call.path["name"]
+    found = load_run(call.app.tables.data, name, encode_key(call.path["id"]))
+    if found is None or found[0].sync != REMOVAL:
+        connections.load(call.app, name)
+    if found is None:
+        raise missing("run")
+    return found
+
+
+def get_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    return Reply(200, render_run(run), public_etag(etag))
+
+
+def cancel_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return Reply(202, render_run(decisions.cancel(call.app, run, etag)))
+
+
+def _packed(call: Call, prefix: str, run: Run) -> Iterator[tuple[str, datetime, list[Any]]]:
+    """The lines of a run's log or plan behind the cursor, each with its position and time."""
+    after, skip = "", 0
+    if call.query.cursor:
+        after, _, seen = decode_cursor(call.query.cursor, r"\d{7,9}\|\d{4,9}#\d{1,4}").partition("#")
+        skip = int(seen) + 1
+    prefix = f"{prefix}{run.id}|"
+    for row in call.app.tables.data.scan(run.connection, prefix, start=prefix + after):
+        key = row["key"][len(prefix) :]
+        for place, line in enumerate(row["j_lines"]):
+            if key != after or place >= skip:
+                yield f"{key}#{place}", row["at"], line
+
+
+def _page_of(call: Call, entries: Iterable[tuple[str, Any]]) -> Reply:
+    """The first `top` of `entries`, each with its position."""
+    found = list(islice(entries, call.query.top))
+    following = found[-1][0] if len(found) == call.query.top else None
+    return Reply(200, listing((entry for _, entry in found), following))
+
+
+def get_run_log(call: Call) -> Reply:
+    run, _ = _run(call)
+    level = call.query.level
+    lines = ((place, at, line) for place, at, line in _packed(call, LOG, run) if level in (None, line[0]))
+    return _page_of(call, ((place, _log_entry(at, line)) for place, at, line in lines))
+
+
+def get_run_plan(call: Call) -> Reply:
+    run, _ = _run(call)
+    entries = ((place, PlanEntry(**dict(zip(_PLAN, line, strict=True)))) for place, _, line in _packed(call, PLAN, run))
+    return _page_of(call, entries)
+
+
+def approve_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return accepted(decisions.approve(call.app, run, etag))
+
+
+def reject_run(call: Call) -> Reply:
+    run, etag = _run(call)
+    call.match(etag)
+    return Reply(200, render_run(decisions.reject(call.app, run, etag)))
+
+
+_PLAN = ("entity", "id", "action", "reason")
+
+
+def _log_entry(at: datetime, line: list[Any]) -> LogEntry:
+    level, entity, item, outcome, reason, remedy = line
+    return LogEntry(at=at, level=level, entity=entity, id=item, outcome=outcome, reason=reason, remedy=remedy)
