@@ -1,6 +1,7 @@
 """The calls about what was synced: users, photos, devices, contacts and their groups, and the change feed."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -58,7 +59,7 @@ def _copies(
     """A page of the rows under these prefixes, each with its filter, as the contract shows them."""
     name = connection_of(call).name
     wanted = (search or "").casefold()
-    after = decode_cursor(call.query.cursor, _POSITION) if call.query.cursor else ""
+    after = decode_cursor(call.query.cursor, _position(prefixes)) if call.query.cursor else ""
     found: list[Any] = []
     looked = 0
     for prefix, where in prefixes.items():
@@ -78,7 +79,9 @@ def _copies(
     return Reply(200, listing(found, None))
 
 
-_POSITION = r"[a-z-]{1,20}\|[A-Za-z0-9.@_~-]{1,800}"
+def _position(prefixes: Iterable[str]) -> str:
+    """The keys that a list of these prefixes gives out."""
+    return f"(?:{'|'.join(map(re.escape, prefixes))})[A-Za-z0-9.@_~-]{{1,800}}"
 
 
 def _size(call: Call, wanted: str) -> int:

@@ -23,6 +23,9 @@ from sync.settings import Cloud as Endpoints
 from sync.wiring import App, build
 from tests.cloud import Cloud, TestTenant
 
+# Settings of a sync that may delete everything at once.
+UNGUARDED: dict[str, Any] = {"deletionGuard": {"maxCount": 1_000_000, "maxPercent": 100}}
+
 
 @dataclass
 class Clock:

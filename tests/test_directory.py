@@ -14,7 +14,7 @@ from sync.graph.client import GraphClient, Page
 from sync.jobs import work
 from sync.people import USER_FIELDS
 from tests.cloud import TestTenant
-from tests.house import House
+from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
 
 NewTenant = Callable[..., TestTenant]
@@ -231,8 +231,7 @@ def test_scope(house: House, new_tenant: NewTenant, setting: str) -> None:
     everybody = people(tenant, guests=True)
     difference = len(everybody) - len(without)
     assert 0 < difference < 20
-    unguarded: dict[str, Any] = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
-    out, come = unguarded | out, unguarded | come
+    out, come = UNGUARDED | out, UNGUARDED | come
     name = house.connect(tenant, users=out)
 
     run = house.run(name, "users")
@@ -499,7 +498,7 @@ def test_settings_that_change_between_slices(
         patch.setattr("sync.jobs.Work.time_is_up", lambda work: work.run.done > 0)
         run_id = house.start(name, "users", mode=mode)
         work(house.app, next(house.messages()))
-    house.enable(name, "users", includeGuests=not before)
+    house.enable(name, "users", includeGuests=not before, **UNGUARDED)
     house.work()
 
     run = house.get(f"connections/{name}/runs/{run_id}")

@@ -22,7 +22,7 @@ from sync import collection, connections, jobs, mirror, photos
 from sync.jobs import WATCH
 from sync.runs import LEASE, RUN, TERMINAL, load_run, parse_run
 from tests.cloud import TestTenant
-from tests.house import House
+from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
 
 NewTenant = Callable[..., TestTenant]
@@ -282,7 +282,7 @@ def test_users_full_with_another_scope(stage: Stage) -> None:
         stage.tenant.control.patch(f"users/{guest}", {"userType": "Guest"})
     stage.house.connect(stage.tenant, BASE, users={"includeGuests": True})
     stage.house.run(BASE, "users")
-    stage.house.enable(BASE, "users", includeGuests=False)
+    stage.house.enable(BASE, "users", includeGuests=False, **UNGUARDED)
     stage.tenant.control.delete(f"users/{keys[0]}")
     stage.tenant.control.delete(f"users/{keys[9]}")
     stage.tenant.control.patch(f"users/{keys[2]}", {"jobTitle": "Changed"})
@@ -298,7 +298,7 @@ def test_purge(stage: Stage) -> None:
     """Tombstones whose time is over go with their photos; who was invited is remembered, and nobody else."""
     keys = list(people(stage.tenant))
     upload(stage.tenant, keys[:4])
-    stage.house.connect(stage.tenant, BASE, users={"invite": "onCreate"}, photos={})
+    stage.house.connect(stage.tenant, BASE, users={"invite": "onCreate", **UNGUARDED}, photos={})
     stage.house.run(BASE, "users")
     stage.house.run(BASE, "photos")
     for key in keys[:3]:

@@ -17,7 +17,7 @@ from sync import collection, jobs, mirror, photos
 from sync.graph.client import GraphClient
 from sync.runs import LEASE
 from tests.cloud import TestTenant
-from tests.house import House
+from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally
 
 NewTenant = Callable[..., TestTenant]
@@ -229,7 +229,7 @@ def test_secret_that_expires_in_the_middle(
     """A credential that ends between two slices stops the run without a deletion; with a new one the next run is whole."""
     house = build_house()
     tenant = new_tenant(users=20, guestShare=0)
-    house.connect(tenant, NAME, users={"invite": "onCreate"}, photos={})
+    house.connect(tenant, NAME, users={"invite": "onCreate", **UNGUARDED}, photos={})
     run(house, "users")
     run(house, "photos")
     for key in list(people(tenant))[:5]:

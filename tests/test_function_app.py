@@ -80,8 +80,8 @@ class TestHttp:
             "get_console": 200,
             "list_connections": 200,
         }
-        needs_body = {"create_connection": 400, "edit_connection": 400, "rotate_credential": 400, "put_sync": 400}
-        assert answer.status == {**expected, **needs_body}.get(name, 404)
+        needs_body = {each.id for each in OPERATIONS.values() if each.body and not each.optional_body}
+        assert answer.status == {**expected, **dict.fromkeys(needs_body, 400)}.get(name, 404)
 
     @pytest.mark.parametrize(
         ("method", "path", "status", "allow"),

@@ -536,7 +536,11 @@ def test_what_is_not_there(connected: House, call: str, code: str) -> None:
         ("connections?cursor={}", "/cursor"),
         ("connections/primary/runs?cursor={}", "/cursor"),
         ("connections/primary/runs/{run}/log?cursor={}", "/cursor"),
+        ("connections/primary/runs/{run}/plan?cursor={}", "/cursor"),
         ("connections/primary/users?cursor={}", "/cursor"),
+        ("connections/primary/devices?cursor={}", "/cursor"),
+        ("connections/primary/contacts?cursor={}", "/cursor"),
+        ("connections/primary/contact-groups?cursor={}", "/cursor"),
         ("connections/primary/changes?after={}", "/after"),
     ],
 )

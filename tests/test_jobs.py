@@ -320,8 +320,8 @@ def test_tick_meets_a_run_that_ends(portal: House, monkeypatch: pytest.MonkeyPat
     plain = active_run
     with monkeypatch.context() as patch:
 
-        def ends(data: Table, connection: str, sync: str) -> Any:
-            found = plain(data, connection, sync)
+        def ends(data: Table, connection: str, sync: str, **dry: bool) -> Any:
+            found = plain(data, connection, sync, **dry)
             data.commit(connection, [Write("merge", STATE + sync, {"last_run": "x"})])
             return found
 

@@ -17,7 +17,9 @@ from tests.cloud import TestTenant
 from tests.house import Answer, Clock, House
 from tests.test_function_app import TRIGGERS
 from tests.test_http import BODIES, CONNECTION, GUID, SECRET, two
+from tests.truth import people
 
+ROLES = ["User.Read.All", "Device.Read.All", "GroupMember.Read.All", "ProfilePhoto.Read.All"]
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(document(OPERATIONS.values(), VERSION)))
 
 
@@ -211,15 +213,48 @@ def journey(house: House, tenant: TestTenant) -> None:
         house.call("GET", f"connections/primary/users/{user}/photo", If_None_Match=photo.headers.get("ETag", ""))
     house.changes("primary")
     house.call("GET", "connections/primary/users?top=0")
+    deletions(house, tenant)
+    devices_and_contacts(house, tenant)
     house.call("DELETE", "connections/primary")
     house.work()
+
+
+def deletions(house: House, tenant: TestTenant) -> None:
+    """What the guard holds back: shown, proposed by a dry run, dropped, and done."""
+    house.enable("primary", "users", deletionGuard={"maxCount": 0, "maxPercent": 100})
+    tenant.control.post("mutate", {"count": 1, "seed": 2, "kinds": ["delete"]})
+    house.run("primary", "users", dryRun=True)
+    for decision in ("reject", "approve", "approve"):
+        run = house.run("primary", "users")
+        house.call("GET", f"connections/primary/runs/{run['id']}/plan")
+        house.call("POST", f"connections/primary/runs/{run['id']}/{decision}")
+        house.work()
+
+
+def devices_and_contacts(house: House, tenant: TestTenant) -> None:
+    """The other copies, and contacts of the portal's own."""
+    inner = tenant.control.post("groups", {"displayName": "Sales", "members": list(people(tenant))[:1]})["id"]
+    top = tenant.control.post("groups", {"displayName": "Top", "members": [inner]})["id"]
+    house.enable("primary", "contacts", groupId=top)
+    for sync in ("devices", "contacts"):
+        house.run("primary", sync)
+    own = house.call("POST", "connections/primary/contacts", {"displayName": "Reception"}).json["id"]
+    house.call("POST", "connections/primary/contacts", {})
+    for kind in ("devices", "contacts", "contact-groups"):
+        (first, *_) = house.get(f"connections/primary/{kind}")["items"]
+        if kind != "contact-groups":
+            house.call("GET", f"connections/primary/{kind}/{first['id']}")
+            house.call("GET", f"connections/primary/{kind}/nobody")
+    house.call("PATCH", f"connections/primary/contacts/{own}", {"mail": "a@example.com"})
+    house.call("PATCH", f"connections/primary/contacts/{own}", {"mail": None}, If_Match='"stale"')
+    house.call("DELETE", f"connections/primary/contacts/{own}")
 
 
 def test_answers_of_a_whole_journey(
     house: House, new_tenant: Callable[..., TestTenant], answers: list[tuple[Operation, Answer]]
 ) -> None:
     """Every answer has a status that its call documents and, where it is JSON, exactly the documented form."""
-    journey(house, new_tenant(users=5, photoShare=0.6))
+    journey(house, new_tenant(users=5, photoShare=0.6, devices=2, roles=ROLES))
 
     for operation, answer in answers:
         place = ("paths", f"/{operation.path}", operation.method.lower(), "responses", str(answer.status))
