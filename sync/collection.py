@@ -16,6 +16,7 @@ from typing import Any
 from storage.tables import Write
 from sync.errors import CursorExpired, GraphError, NotFound, TenantsyncError
 from sync.graph.client import BatchRequest
+from sync.graph.protocol import whole_text
 from sync.jobs import Work
 from sync.mirror import QUIET, At, Mirror, Source, Unreadable
 from sync.plan import Absent, Present
@@ -283,15 +284,10 @@ def _value(name: str, value: Any) -> Any:
         value = value or []
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise _Unreadable(f"unreadable-{name}")
-        return [_text(part) for part in value]
+        return [whole_text(part) for part in value]
     if value is not None and not isinstance(value, bool if name in _BOOLEANS else str):
         raise _Unreadable(f"unreadable-{name}")
-    return _text(value) if isinstance(value, str) else value
-
-
-def _text(value: str) -> str:
-    """`value` without the half characters that JSON allows and UTF-8 does not, as where an emoji was cut in two."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole_text(value) if isinstance(value, str) else value
 
 
 _STAGES: dict[str, Callable[[Mirror, Reading, At], At]] = {

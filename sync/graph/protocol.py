@@ -143,6 +143,11 @@ def parse_page(body: Mapping[str, Any]) -> Page:
     return Page(body["value"], body.get("@odata.nextLink"), body.get("@odata.deltaLink"))
 
 
+def whole_text(value: str) -> str:
+    """`value` without the half characters that JSON allows and UTF-8 does not, as where an emoji was cut in two."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def same_origin(link: str, endpoint: str) -> bool:
     """Whether `link` leads to the very scheme, host and port of `endpoint`.
 
