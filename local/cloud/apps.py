@@ -60,7 +60,10 @@ class FederatedCredential(Model):
 
 
 class App(Model):
-    """One app as one tenant sees it. `roles` are the application permissions that an admin has consented to."""
+    """One app as one tenant sees it. `roles` are the application permissions that an admin has consented to.
+
+    `mailbox_scope` are the addresses of the only mailboxes that it may touch; None: of all.
+    """
 
     app_id: str = Field(default_factory=_guid)
     object_id: str = Field(default_factory=_guid)
@@ -73,3 +76,4 @@ class App(Model):
     enabled: bool = True
     has_service_principal: bool = True
     conditional_access_block: bool = False
+    mailbox_scope: list[str] | None = None

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -11,14 +11,15 @@ from local.cloud.protocol import Answer, Call, Refused, split_url
 
 MOST_REQUESTS = 20
 Item = dict[str, Any]
+Serve = Callable[[Call], Awaitable[Answer]]
 
 
-def post_batch(call: Call, serve: Callable[[Call], Answer]) -> Answer:
+async def post_batch(call: Call, serve: Serve) -> Answer:
     """Every inner request through `serve`, the answers in no order; Refused where the batch itself is wrong."""
     items = _items(call)
     answers: dict[str, Item] = {}
     for item in items:
-        answers[item["id"].lower()] = _serve_item(call, item, answers, serve)
+        answers[item["id"].lower()] = await _serve_item(call, item, answers, serve)
     responses = list(answers.values())
     call.tenant.rng.shuffle(responses)
     return Answer(body={"responses": responses})
@@ -70,7 +71,7 @@ def _dependencies(item: Item) -> list[str]:
     return [str(each).lower() for each in depends]
 
 
-def _serve_item(call: Call, item: Item, answers: dict[str, Item], serve: Callable[[Call], Answer]) -> Item:
+async def _serve_item(call: Call, item: Item, answers: dict[str, Item], serve: Serve) -> Item:
     if any(answers[before]["status"] >= 400 for before in _dependencies(item)):
         error = {"code": "FailedDependency", "message": "A request that this one depends on has failed."}
         return {"id": item["id"], "status": 424, "headers": {}, "body": {"error": error}}
@@ -87,7 +88,7 @@ def _serve_item(call: Call, item: Item, answers: dict[str, Item], serve: Callabl
         url=item["url"],
         in_batch=True,
     )
-    return _response(item["id"], serve(inner))
+    return _response(item["id"], await serve(inner))
 
 
 def _response(item_id: str, answer: Answer) -> Item:

@@ -15,10 +15,11 @@ Tenants
   GET    /tenants                       [tenant]
   POST   /tenants                       201, tenant. Body: a tenant data file (see local/tenants), or
          {"generate": {"users","seed","photoShare","guestShare","disabledShare","devices","contactGroups","contactMembers",
-         "roles"}}; the same seed gives the same tenant; a tenant with the same id or domain is replaced. contactMembers
-         of the users are dealt to contactGroups groups, all members of one group of level 0
+         "rooms","eventsPerRoom","roles"}}; the same seed gives the same tenant; a tenant with the same id or domain is
+         replaced. contactMembers of the users are dealt to contactGroups groups, all members of one group of level 0.
+         Rooms are room1@domain, room2@domain and so on
   GET    /tenants/{t}                   {"id","displayName","domain","now","apps":[app],"users","photos","devices",
-         "groups":[{"id","displayName","members"}]}, the numbers of live ones; a generated group of level 0 comes first
+         "groups":[{"id","displayName","members"}],"rooms"}, the numbers of live ones; a generated group of level 0 comes first
   DELETE /tenants/{t}
 
 Behaviour of Graph towards one tenant
@@ -32,8 +33,8 @@ Behaviour of Graph towards one tenant
   GET    /tenants/{t}/faults
   POST   /tenants/{t}/faults            replaces all: {"latencyMs","unitsPer10s","rate429","rate503","rate504","rateReset",
          "rateBatchItem","retryAfter":{"style":"seconds|decimal|date|absent","seconds"},"untidyPaging",
-         "retriedPageLinksFail","expiredDelta":"gone|syncStateNotFound|syncStateInvalid|resyncRequired","seed"}; {} ends
-         them. untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
+         "retriedPageLinksFail","expiredDelta":"gone|syncStateNotFound|syncStateInvalid|resyncRequired","seed"} and those
+         of calendars below; {} ends them. untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
          retriedPageLinksFail: a page link from an answer to a retried request does not work.
   GET    /tenants/{t}/clock             {"now"}
   POST   /tenants/{t}/clock {"advanceSeconds": n}
@@ -71,11 +72,64 @@ groups, devices, organisation contacts). Only Microsoft 365 groups ("groupTypes"
   POST   /tenants/{t}/groups/{i}/members {"ids"}             adds; DELETE .../members/{id} removes one
   POST   /tenants/{t}/devices/{i}/registeredOwners {"ids"}   adds; DELETE .../registeredOwners/{id} removes one
 
+Rooms, mailboxes and events: {m} is a mailbox by id, userPrincipalName or address, {e} an event by either id of Graph or
+by iCalUId. An event is what Graph shows of it in UTC with immutable ids, plus "restrictedId" (the other form of its id),
+"generation", "cancelledStarts", "exceptionStarts" and the extended properties.
+  GET    /tenants/{t}/rooms             [room]
+  POST   /tenants/{t}/rooms             201, room: {"emailAddress","displayName"} and, if wanted, "id","capacity","building",
+         "floorNumber","label","list" (address of its room list),"timeZone" (IANA) and the rules of Set-CalendarProcessing
+         with their defaults: "deleteSubject","addOrganizerToSubject","deleteComments","removePrivateProperty" true,
+         "allowConflicts" false,"allowRecurringMeetings" true,"bookingWindowInDays" 180,"maximumDurationInMinutes" 1440,
+         "enforceSchedulingHorizon" true,"processExternalMeetingMessages" false,"removeCanceledMeetings" true (false: the
+         room keeps them as isCancelled),"autoAccept" true
+  PATCH  /tenants/{t}/rooms/{m}         DELETE takes the room and its mailbox away
+  GET    /tenants/{t}/mailboxes/{m}     {"id","address","displayName","isRoom","mailbox","timeZone","denied",
+         "noSubscriptions","events"}
+  PATCH  /tenants/{t}/mailboxes/{m}     {"denied" (every app gets 403),"noSubscriptions" (ExtensionError),
+         "mailbox":"cloud|none|onPremises","timeZone"}
+  GET    /tenants/{t}/mailboxes/{m}/events?start=&end=   [event], single events and series; with a window, each has its
+         "instances" there
+  POST   /tenants/{t}/mailboxes/{m}/events  201, event. The owner of the mailbox makes it in Outlook: body as in Graph,
+         attendees are invited. {m} may be an address outside of the organisation, whose "organizer" then says the name.
+         Also "iCalUId", and "quirks": {"originalTimeZone","recurrenceTimeZone"}, what this copy shows in their place
+  GET    /tenants/{t}/mailboxes/{m}/events/{e}
+  PATCH  /tenants/{t}/mailboxes/{m}/events/{e}   as the owner would in Outlook; {e} may be an occurrence
+  DELETE /tenants/{t}/mailboxes/{m}/events/{e}
+  POST   /tenants/{t}/mailboxes/{m}/events/{e}/accept|decline|tentativelyAccept
+  POST   /tenants/{t}/mailboxes/{m}/events/{e}/move   to another folder and back: its restricted id is another one
+  GET    /tenants/{t}/meetings          {"delayMs"}
+  POST   /tenants/{t}/meetings          {"delayMs": n|"manual"}: how long meeting messages are under way, by the tenant's
+         clock; 0 at once. "manual": until they are delivered here
+  GET    /tenants/{t}/meetings/pending  [{"kind":"request|cancel|response|tidy","to","from","iCalUId","originalStart",
+         "response","sent"}], oldest first; tidy is the room making its copy anonymous
+  POST   /tenants/{t}/meetings/deliver {"count": n}   the oldest ones, all without count; answers them
+  GET    /tenants/{t}/calendar-writes   [{"at","mailbox","isRoom","method","path","eventId","isOrganizer","organizer",
+         "iCalUId","appId","requestId","lost","body"}], what apps wrote to events through Graph and was not refused before
+         it was looked at; DELETE forgets them
+  Faults: {"mailboxRequests" (per app and mailbox in 10 minutes),"emptyRounds": n (so many of the next full delta rounds
+         are complete and empty),"silentOccurrenceDeletes","deltaGenerations": n (older delta links have expired),
+         "subscriptionsPerMailbox","placesWithoutNextLink"}; untidyPaging shuffles calendarView/delta, too
+
+Subscriptions and notifications
+  GET    /tenants/{t}/subscriptions     [subscription as in Graph, plus "mailboxId","immutableIds"]
+  DELETE /tenants/{t}/subscriptions/{id}   it dies without a word
+  POST   /tenants/{t}/notifications     {"mode":"send|collect"}: collect keeps them until somebody asks for them
+  GET    /tenants/{t}/notifications     [{"url","item","due","attempts"}] that wait; they are gone then
+  POST   /tenants/{t}/notifications/deliver {"count": n}   sends what waits, due or not; {"items","statuses"} of the POSTs
+  POST   /tenants/{t}/notifications/forge {"subscriptionId","item","count"}   201, a false notification: parts of a true
+         one are replaced, such as {"clientState": "wrong"} or {"subscriptionId": "..."}
+  GET    /tenants/{t}/notifications/counts {"waiting","posts","delivered","failed","lost","dropped","expired"} items
+  POST   /tenants/{t}/lifecycle         201. {"event":"reauthorizationRequired|subscriptionRemoved|missed",
+         "subscriptionId"}
+  Faults: {"notificationCopies": [2,4] (how many there are of each),"notificationLoss" (a rate),"notificationDelayMs",
+         "notificationShuffle","notificationBefore201","slowAfterMs","tooSlowAfterMs" (the 3 and 10 seconds)}
+
 Apps: {"appId","objectId","principalId","displayName","roles","secrets","certificates","federatedCredentials","enabled",
-       "hasServicePrincipal","conditionalAccessBlock"}
+       "hasServicePrincipal","conditionalAccessBlock","mailboxScope" (addresses of the only mailboxes that it may touch)}
   POST   /tenants/{t}/apps              201, app
   GET    /tenants/{t}/apps/{a}
-  PATCH  /tenants/{t}/apps/{a}          {"roles","enabled","hasServicePrincipal","conditionalAccessBlock","displayName"}
+  PATCH  /tenants/{t}/apps/{a}          {"roles","enabled","hasServicePrincipal","conditionalAccessBlock","displayName",
+         "mailboxScope"}
   POST   /tenants/{t}/apps/{a}/secrets  201, {"keyId","value","displayName","startDateTime","endDateTime"}; all optional
   PATCH  /tenants/{t}/apps/{a}/secrets/{k} {"endDateTime"}
   DELETE /tenants/{t}/apps/{a}/secrets/{k}
@@ -96,11 +150,14 @@ from pydantic import Field, ValidationError
 from local.cloud import control_apps, control_directory, control_users
 from local.cloud.clock import Clock
 from local.cloud.counters import total
+from local.cloud.exchange import control_calendars, control_notifications
+from local.cloud.exchange.courier import Courier
 from local.cloud.faults import ExpiredPage, Faults
 from local.cloud.identity import SYSTEM_ASSIGNED, TOKEN_EXCHANGE, ManagedIdentity
 from local.cloud.model import Model
 from local.cloud.objects import Conflict
 from local.cloud.population import Population, generate
+from local.cloud.protocol import Refused
 from local.cloud.tenants import Tenant, TenantFile, Tenants
 from local.cloud.vault import Vault
 
@@ -129,10 +186,11 @@ class VaultSwitches(Model):
 
 
 class Control:
-    def __init__(self, tenants: Tenants, identity: ManagedIdentity, vault: Vault) -> None:
+    def __init__(self, tenants: Tenants, identity: ManagedIdentity, vault: Vault, courier: Courier) -> None:
         self._tenants = tenants
         self._identity = identity
         self._vault = vault
+        self._courier = courier
 
     def routes(self) -> list[web.RouteDef]:
         tenant = "/tenants/{tenant}"
@@ -157,6 +215,8 @@ class Control:
             *control_users.routes(self._tenant),
             *control_directory.routes(self._tenant),
             *control_apps.routes(self._tenant),
+            *control_calendars.routes(self._tenant),
+            *control_notifications.routes(self._tenant, self._courier),
         ]
 
     def _tenant(self, request: web.Request) -> Tenant:
@@ -203,7 +263,11 @@ class Control:
         return web.json_response(_shown(self._tenant(request)))
 
     async def _remove_tenant(self, request: web.Request) -> web.Response:
-        self._tenants.remove(self._tenant(request))
+        tenant = self._tenant(request)
+        tenant.exchange.outbox.waiting.clear()
+        tenant.exchange.messages.clear()
+        self._courier.poke(tenant)
+        self._tenants.remove(tenant)
         return web.Response(status=204)
 
     async def _get_counters(self, request: web.Request) -> web.Response:
@@ -247,12 +311,30 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         return web.json_response({"error": "wrong body", "fields": wrong}, status=422)
+    except Refused as error:
+        return web.json_response(
+            {"error": error.message, "code": error.code}, status=404 if error.status == 404 else 422
+        )
     except KeyError as error:
         return web.json_response({"error": f"there is no {error}"}, status=404)
     except Conflict as error:
         return web.json_response({"error": f"{error} is taken"}, status=409)
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=422)
+
+
+def poking(tenants: Tenants, courier: Courier) -> Any:
+    """Whatever a control call has put under way sets off at once, whatever has become due by a clock that it moved."""
+
+    @web.middleware
+    async def poke(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        if request.method != "GET":
+            for tenant in tenants:
+                courier.poke(tenant)
+        return answer
+
+    return poke
 
 
 def _time(clock: Clock) -> web.Response:
@@ -274,4 +356,5 @@ def _shown(tenant: Tenant) -> Json:
             {"id": group.id, "displayName": group.properties["displayName"], "members": len(group.links)}
             for group in tenant.groups.live()
         ],
+        "rooms": len(tenant.exchange.rooms),
     }

@@ -20,6 +20,7 @@ class AppChange(Model):
     has_service_principal: bool | None = None
     conditional_access_block: bool | None = None
     display_name: str | None = None
+    mailbox_scope: list[str] | None = None
 
 
 class SecretChange(Model):
@@ -64,7 +65,7 @@ class _Apps:
 
     async def patch(self, request: web.Request) -> web.Response:
         app = self._app(request)
-        for name, value in AppChange.model_validate(await request.json()).model_dump(exclude_none=True).items():
+        for name, value in AppChange.model_validate(await request.json()).model_dump(exclude_unset=True).items():
             setattr(app, name, value)
         return _shown(app)
 

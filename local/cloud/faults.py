@@ -35,6 +35,19 @@ class Faults(Model):
     retried_page_links_fail: bool = False
     expired_delta: ExpiredDelta = "gone"
     seed: int = 0
+    mailbox_requests: PositiveInt = 10_000
+    empty_rounds: int = Field(default=0, ge=0)
+    silent_occurrence_deletes: bool = False
+    delta_generations: PositiveInt = 8
+    subscriptions_per_mailbox: int = Field(default=1000, ge=0)
+    places_without_next_link: bool = False
+    notification_copies: tuple[PositiveInt, PositiveInt] = (2, 4)
+    notification_loss: float = Field(default=0, ge=0, le=1)
+    notification_delay_ms: float = Field(default=0, ge=0)
+    notification_shuffle: bool = False
+    notification_before_201: bool = Field(default=False, alias="notificationBefore201")
+    slow_after_ms: float = Field(default=3000, gt=0)
+    too_slow_after_ms: float = Field(default=10_000, gt=0)
 
     def draw(self, rng: Random) -> int | None:
         """The status that a whole request is refused with, RESET for a connection that is cut, None for no fault."""

@@ -13,6 +13,10 @@ from aiohttp import web
 from local.cloud import applications, batch, delta, devices, directory, groups, organization, photos
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
+from local.cloud.exchange import events, places, view_delta, views
+from local.cloud.exchange.access import find_mailbox
+from local.cloud.exchange.courier import Courier
+from local.cloud.exchange.subscriptions import Subscriptions
 from local.cloud.faults import RESET
 from local.cloud.protocol import VERSION, Answer, Call, Refused, Route, Routes, split_url
 from local.cloud.throttling import MAILBOX_CONCURRENCY, retry_after
@@ -21,11 +25,14 @@ COMPRESS_FROM = 1024
 
 
 class Graph:
-    def __init__(self, entra: Entra) -> None:
+    def __init__(self, entra: Entra, courier: Courier) -> None:
         self._entra = entra
+        self._courier = courier
         post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._respond_to_item), units=0)
-        subjects = (delta, directory, devices, groups, photos, organization, applications)
-        self._routes = Routes([post_batch, *(route for subject in subjects for route in subject.ROUTES)])
+        calendars = (view_delta, views, events, places)
+        subjects = (delta, directory, devices, groups, photos, organization, applications, *calendars)
+        subscribing = Subscriptions(courier).routes()
+        self._routes = Routes([post_batch, *(route for subject in subjects for route in subject.ROUTES), *subscribing])
 
     def routes(self) -> list[web.RouteDef]:
         return [web.route("*", "/{path:.*}", self.handle)]
@@ -42,7 +49,8 @@ class Graph:
         tenant.counters.requests += 1
         fault = tenant.faults.draw(tenant.rng)
         call.lost = fault == RESET
-        answer = self._respond(call, fault)
+        answer = await self._respond(call, fault)
+        self._courier.poke(tenant)
         await asyncio.sleep(tenant.faults.latency_ms / 1000)
         tenant.throttle.release(call.app_id, call.mailboxes)
         return await _reset(request, answer, call) if call.lost else _send(answer, headers, call.request_id)
@@ -73,12 +81,12 @@ class Graph:
             now=tenant.clock.now(),
         )
 
-    def _respond_to_item(self, call: Call) -> Answer:
+    async def _respond_to_item(self, call: Call) -> Answer:
         """One request inside a batch."""
         call.tenant.counters.batch_items += 1
-        return self._respond(call, call.tenant.faults.draw_for_item(call.tenant.rng))
+        return await self._respond(call, call.tenant.faults.draw_for_item(call.tenant.rng))
 
-    def _respond(self, call: Call, fault: int | None) -> Answer:
+    async def _respond(self, call: Call, fault: int | None) -> Answer:
         """Serve the call, or refuse it with the status of the fault; either way it is counted and written down."""
         counters = call.tenant.counters
         arrival = call.tenant.throttle.arrive(call.app_id, _identity(call))
@@ -89,7 +97,7 @@ class Graph:
             route, parameters = self._routes.find(call.method, call.path)
             template = route.name
             refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
-            answer = refusal or self._limit(call, route, parameters) or self._admitted(call, route, parameters)
+            answer = refusal or self._limit(call, route, parameters) or await self._admitted(call, route, parameters)
         except Refused as refused:
             answer = refused.answer(call.headers, call.request_id, call.now)
         if call.lost:
@@ -99,9 +107,10 @@ class Graph:
         _journal(call, template, answer)
         return answer
 
-    def _admitted(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
+    async def _admitted(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer:
         route.admit(call)
-        answer = route.handler(call, *parameters.values())
+        served = route.handler(call, *parameters.values())
+        answer = served if isinstance(served, Answer) else await served
         if cost := route.cost(call):
             answer.headers["x-ms-resource-unit"] = str(cost)
         if (used := call.tenant.throttle.used(call.app_id)) > 0.8:
@@ -115,10 +124,10 @@ class Graph:
         if wait:
             call.tenant.counters.throttled += 1
             return self._pause(call, 429, wait)
-        if not route.mailbox:
+        if not route.mailbox or "id" not in parameters:
             return None
-        user = call.tenant.users.find(parameters["id"])
-        mailbox = user.id if user else parameters["id"]
+        found = find_mailbox(call.tenant, parameters["id"])
+        mailbox = str(found.guid) if found else parameters["id"]
         if throttle.mailboxes[call.app_id, mailbox] >= MAILBOX_CONCURRENCY:
             call.tenant.counters.throttled += 1
             return self._pause(call, 429, call.tenant.faults.retry_after.seconds, busy=True)

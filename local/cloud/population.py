@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from local.cloud.apps import App, Secret
+from local.cloud.exchange.furnishing import furnish
 from local.cloud.model import Model
 from local.cloud.names import CITIES, DEPARTMENTS, JOBS, MODELS, OFFICES, PLAIN, UNUSUAL
 from local.cloud.objects import Device, Group
@@ -33,6 +34,8 @@ class Population(Model):
     devices: int = Field(default=0, ge=0)
     contact_groups: int = Field(default=0, ge=0)
     contact_members: int = Field(default=0, ge=0)
+    rooms: int = Field(default=0, ge=0)
+    events_per_room: int = Field(default=0, ge=0)
     roles: list[str] = Field(default_factory=lambda: ["User.Read.All"])
 
     @model_validator(mode="after")
@@ -60,6 +63,7 @@ def generate(population: Population) -> Tenant:
         device(rng, index, tenant, logged=False)
     if population.contact_groups or population.contact_members:
         _contact_groups(rng, tenant, population)
+    furnish(rng, tenant, population.rooms, population.events_per_room)
     return tenant
 
 

@@ -1,7 +1,7 @@
 """One call to Graph, alone or inside a batch, its answer, and the table of routes that the subjects fill."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,7 +77,7 @@ class Refused(Exception):
         return Answer(self.status, {"error": error}, self.headers)
 
 
-Handler = Callable[..., Answer]
+Handler = Callable[..., Answer | Awaitable[Answer]]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from aiohttp import web
 from local.cloud import control, identity, vault
 from local.cloud.certificates import server_context
 from local.cloud.entra import Entra
+from local.cloud.exchange.courier import Courier
 from local.cloud.graph import Graph
 from local.cloud.tenants import Tenants
 
@@ -34,6 +35,7 @@ class Cloud:
         self._identity = identity.ManagedIdentity(secrets.token_urlsafe(16), lambda: datetime.now(UTC))
         self._vault = vault.Vault(self._identity, lambda: datetime.now(UTC))
         self._kept = self.directory / "vault.json"
+        self._courier = Courier(self.directory / "ca.pem")
 
     async def start(self, base_port: int) -> dict[str, Any]:
         """Listen on `base_port` and the ports after it (0: any free ones); returns the line that the starter reads."""
@@ -57,6 +59,7 @@ class Cloud:
         return {**urls, "identity": managed, "ca": str(self.directory / "ca.pem")}
 
     async def stop(self) -> None:
+        await self._courier.close()
         for runner in self._runners:
             await runner.cleanup()
 
@@ -66,13 +69,16 @@ class Cloud:
             "graph": web.Application(client_max_size=LARGEST_BODY),
             "vault": web.Application(middlewares=[self._keep()]),
             "identity": web.Application(),
-            "control": web.Application(middlewares=[control.refusals], client_max_size=LARGEST_BODY),
+            "control": web.Application(
+                middlewares=[control.refusals, control.poking(self.tenants, self._courier)],
+                client_max_size=LARGEST_BODY,
+            ),
         }
         apps["entra"].add_routes(entra.routes())
-        apps["graph"].add_routes(Graph(entra).routes())
+        apps["graph"].add_routes(Graph(entra, self._courier).routes())
         apps["vault"].add_routes(vault.routes(self._vault))
         apps["identity"].add_routes(identity.routes(self._identity))
-        apps["control"].add_routes(control.Control(self.tenants, self._identity, self._vault).routes())
+        apps["control"].add_routes(control.Control(self.tenants, self._identity, self._vault, self._courier).routes())
         return apps
 
     def _keep(self) -> Middleware:

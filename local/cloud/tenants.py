@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from pydantic import Field
 from local.cloud.apps import App
 from local.cloud.clock import Clock
 from local.cloud.counters import Counters
+from local.cloud.exchange.mailbox import Exchange, Room
 from local.cloud.faults import Faults
 from local.cloud.model import Model
 from local.cloud.objects import Device, DirectoryObject, Group, Objects, OrgContact
@@ -57,6 +58,7 @@ class Tenant:
     journal: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=JOURNAL_LENGTH))
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     expiry: Expiry = field(default_factory=Expiry)
+    exchange: Exchange = field(default_factory=Exchange)
 
     def __post_init__(self) -> None:
         for store in self.stores:
@@ -96,6 +98,7 @@ class Tenant:
         """Take over the faults; random draws and budgets start anew, announced pauses stay."""
         self.faults = faults
         self.rng = random.Random(faults.seed)
+        self.exchange.outbox.rng = random.Random(faults.seed)
         self.throttle.buckets.clear()
 
 
@@ -110,7 +113,7 @@ class Step(Model):
 
 class TenantFile(Model):
     """The form of a tenant data file and of POST /tenants. A user is its Graph properties plus `photo`, the side of its
-    uploaded picture in pixels. Objects name those that they link to by id: a user its `manager`, a device its
+    uploaded picture in pixels, and `mailbox`, "cloud", "none" or "onPremises". Objects name those that they link to by id: a user its `manager`, a device its
     `registeredOwners`, a group its `members`. `story` is for whoever shows the tenant: control calls below
     /tenants/{t}, in order.
     """
@@ -121,6 +124,8 @@ class TenantFile(Model):
     country: str = "US"
     apps: list[App] = Field(default_factory=list)
     users: list[dict[str, Any]] = Field(default_factory=list)
+    rooms: list[Room] = Field(default_factory=list)
+    meeting_delay_ms: float | Literal["manual"] = 0
     devices: list[dict[str, Any]] = Field(default_factory=list)
     groups: list[dict[str, Any]] = Field(default_factory=list)
     org_contacts: list[dict[str, Any]] = Field(default_factory=list)
@@ -136,6 +141,9 @@ class TenantFile(Model):
                 made.append((store, store.create(properties, logged=False), ids))
         for store, holder, ids in made:
             store.link(holder, map(tenant.member, ids), logged=False)
+        for room in self.rooms:
+            tenant.exchange.add_room(tenant.id, room)
+        tenant.exchange.delay_ms = None if self.meeting_delay_ms == "manual" else self.meeting_delay_ms
         return tenant
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from local.cloud.exchange.mailbox import Hosting
 from local.cloud.objects import Conflict, DirectoryObject, Objects, Properties
 
 
@@ -24,6 +25,7 @@ class User(DirectoryObject):
 
     photo: Photo | None = None
     uploads: int = 1
+    mailbox: Hosting = "cloud"
 
     @property
     def recyclable(self) -> bool:
@@ -39,17 +41,29 @@ class Users(Objects[User]):
     def __init__(self) -> None:
         super().__init__(User, required="userPrincipalName")
         self._by_upn: dict[str, User] = {}
+        self._by_mail: dict[str, User] = {}
+        self._mails_of = (0, 0)
 
     def find(self, key: str) -> User | None:
         """The live user with that id or userPrincipalName."""
         return super().find(key) or self._by_upn.get(key.lower())
 
+    def find_mail(self, address: str) -> User | None:
+        """The live user with that primary e-mail address."""
+        state = len(self.members), len(self.log)
+        if state != self._mails_of:
+            self._mails_of = state
+            self._by_mail = {str(user.properties.get("mail") or "").lower(): user for user in self.live()}
+        return self._by_mail.get(address.lower()) if address else None
+
     def create(self, properties: Mapping[str, Any], *, logged: bool = True) -> User:
-        """`photo` among the properties is the side of an uploaded picture in pixels."""
+        """`photo` among the properties is the side of an uploaded picture in pixels, `mailbox` where the mailbox is."""
         own = dict(properties)
-        side = own.pop("photo", None)
+        side, hosting = own.pop("photo", None), own.pop("mailbox", "cloud")
+        if hosting not in get_args(Hosting):
+            raise ValueError(f"mailbox is one of {', '.join(get_args(Hosting))}")
         user = super().create(own, logged=logged)
-        user.photo = Photo(1, side) if side else None
+        user.photo, user.mailbox = Photo(1, side) if side else None, hosting
         return user
 
     def _claim(self, subject: User) -> None:
