@@ -185,6 +185,31 @@ def list_changes(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["list_changes"], wired)
 
 
+@app.route("connections/{name}/places", methods=["GET"])
+def list_places(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_places"], wired)
+
+
+@app.route("connections/{name}/rooms", methods=["GET"])
+def list_rooms(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_rooms"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}", methods=["GET"])
+def get_room(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_room"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}", methods=["PUT"])
+def put_room(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["put_room"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}", methods=["DELETE"])
+def delete_room(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["delete_room"], wired)
+
+
 @app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 def zz_no_such_route(req: func.HttpRequest) -> func.HttpResponse:  # routes are tried in the order of these names
     return respond(req, NO_SUCH_ROUTE, wired)

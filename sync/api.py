@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from sync import api_copies, api_runs, checks, connections, openapi
+from sync.calendars import api as api_calendars
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
 from sync.models import (
@@ -327,6 +328,7 @@ OPERATIONS = {
             {200: list[ChangeOut]},
             query=api_copies.ChangesQuery,
         ),
+        *api_calendars.OPERATIONS,
     )
 }
 

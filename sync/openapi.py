@@ -13,7 +13,7 @@ _REF = "#/components/schemas/{model}"
 _TITLES = {
     200: "Done", 201: "Created", 202: "Accepted", 204: "Gone", 304: "Not modified", 400: "Malformed", 401: "No or wrong key",
     404: "Not found", 409: "Conflict", 412: "Changed meanwhile", 413: "Too large", 422: "Invalid",
-    429: "Too soon", 500: "Our fault", 503: "Not now",
+    429: "Too soon", 500: "Our fault", 502: "Microsoft refuses", 503: "Not now",
 }  # fmt: skip
 
 

@@ -147,6 +147,9 @@ class WindowIn(Model):
 
 
 class CalendarsSettings(SyncSettings):
+    """The schedule is for what no notification tells of: a run of it is cheap where nothing has changed."""
+
+    schedule: ScheduleIn = IntervalIn(mode="interval", every="PT15M")
     delegation: bool = False
     strict_mode: bool = False
     create_on_user_calendar: bool = False

@@ -31,6 +31,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH connections/primary": {"timeZone": "UTC"},
     "PUT connections/primary/credential": SECRET,
     "POST connections/primary/syncs/users/runs": {"mode": "full"},
+    "PUT connections/primary/rooms/oak": {"displayName": "Oak", "externalCalendar": "oak@contoso.com"},
     **{f"PUT connections/primary/syncs/{sync}": {"enabled": False} for sync in SETTINGS},
 }
 

@@ -358,13 +358,16 @@ class TestSettings:
         assert (settings.deletion_guard.max_count, settings.deletion_guard.max_percent) == (500, 20)
 
     def test_when_syncs_run_by_default(self) -> None:
-        """Photos run daily at one in the morning in New York, everything else every four hours."""
-        photos = {"mode": "daily", "at": "01:00", "timeZone": "America/New_York"}
+        """Photos daily at one in the morning in New York, calendars every quarter of an hour, the rest every four hours."""
         every = {"mode": "interval", "every": "PT4H"}
+        others = {
+            "photos": {"mode": "daily", "at": "01:00", "timeZone": "America/New_York"},
+            "calendars": {"mode": "interval", "every": "PT15M"},
+        }
 
         shown = {sync: kind().wire()["schedule"] for sync, kind in SETTINGS.items()}
 
-        assert shown == {sync: photos if sync == "photos" else every for sync in SETTINGS}
+        assert shown == {sync: others.get(sync, every) for sync in SETTINGS}
 
     @pytest.mark.parametrize(
         ("sync", "settings"),

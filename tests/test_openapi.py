@@ -215,6 +215,7 @@ def journey(house: House, tenant: TestTenant) -> None:
     house.call("GET", "connections/primary/users?top=0")
     deletions(house, tenant)
     devices_and_contacts(house, tenant)
+    rooms(house)
     house.call("DELETE", "connections/primary")
     house.work()
 
@@ -229,6 +230,20 @@ def deletions(house: House, tenant: TestTenant) -> None:
         house.call("GET", f"connections/primary/runs/{run['id']}/plan")
         house.call("POST", f"connections/primary/runs/{run['id']}/{decision}")
         house.work()
+
+
+def rooms(house: House) -> None:
+    """A room of the portal, linked to a calendar."""
+    room = {"displayName": "Oak", "externalCalendar": "oak@contoso.com", "active": True}
+    house.call("GET", "connections/primary/places")
+    for body in (room, room, {}):
+        house.call("PUT", "connections/primary/rooms/oak", body)
+    house.call("PUT", "connections/primary/rooms/elm", room)
+    house.call("PUT", "connections/primary/rooms/oak", room, If_Match='"stale"')
+    house.call("GET", "connections/primary/rooms")
+    for _ in range(2):
+        house.call("GET", "connections/primary/rooms/oak")
+        house.call("DELETE", "connections/primary/rooms/oak")
 
 
 def devices_and_contacts(house: House, tenant: TestTenant) -> None:

@@ -167,7 +167,10 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Room:
-    """A room link as the admin set it up. `time_zone` is that of floating times and of all-day blocks."""
+    """A room link as the admin set it up. `time_zone` is that of floating times and of all-day blocks.
+
+    `since` is when it was last switched on, or pointed to another calendar or time zone.
+    """
 
     id: str
     display_name: str
@@ -175,6 +178,7 @@ class Room:
     external_calendar: str
     active: bool
     time_zone: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class Subscription:
 
 @dataclass(frozen=True)
 class RoomState:
-    """How far the sync of a room has come.
+    """How far the sync of a room has come; one whose `since` is not that of the room tells of former settings.
 
     `mailbox` is the address that all this belongs to. `delta_link` goes with the window from `window_start` to
     `window_end`, opened on the room's local day `window_day`. `full_at` is when the last full round began,
@@ -199,6 +203,7 @@ class RoomState:
     detail: str = ""
     warnings: tuple[str, ...] = ()
     mailbox: str = ""
+    since: datetime | None = None
     delta_link: str = ""
     window_day: date | None = None
     window_start: datetime | None = None

@@ -1,12 +1,14 @@
 """Rooms and reservations as rows of the connection's partition.
 
 room|{room}                 the room as the admin set it up; written by the API alone
+mailbox|{address}           which active room has this calendar: there is one at most
 roomstate|{room}            how far its sync has come; written by runs alone
 slots|{room}                changes with every write that takes up or frees time: whoever checks for a clash
                             writes under the condition that it has not changed since
 res|{room}|{id}             a reservation with its link
 todo|{room}|heard           a notification came; its row is written anew each time
 todo|{room}|send|{id}       a reservation has something to be sent
+removed|{room}              the room is gone; what is left of it, here and at Graph, has to go too
 """
 
 import secrets
@@ -18,10 +20,12 @@ from storage.tables import Row, Table, Write, decode_key, encode_key
 from sync.calendars.model import Reservation, Room, RoomState
 
 ROOM = "room|"
+MAILBOX = "mailbox|"
 ROOM_STATE = "roomstate|"
 SLOTS = "slots|"
 RESERVATION = "res|"
 TODO = "todo|"
+REMOVED = "removed|"
 _ROOMS = TypeAdapter(Room)
 _STATES = TypeAdapter(RoomState)
 _RESERVATIONS = TypeAdapter(Reservation)
@@ -41,6 +45,14 @@ def slots_key(room: str) -> str:
 
 def reservation_key(room: str, reservation: str) -> str:
     return f"{RESERVATION}{encode_key(room)}|{encode_key(reservation)}"
+
+
+def mailbox_key(address: str) -> str:
+    return MAILBOX + encode_key(address)
+
+
+def removed_key(room: str) -> str:
+    return REMOVED + encode_key(room)
 
 
 def heard_key(room: str) -> str:

@@ -1,0 +1,95 @@
+"""The calls about rooms and their reservations, and the tenant's rooms to choose from."""
+
+import re
+
+from storage.tables import encode_key
+from sync.calendars import rooms, store
+from sync.calendars.model import Room
+from sync.calendars.models import ROOM_PATTERN, PlaceOut, RoomIn, RoomOut
+from sync.errors import RequestError
+from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
+
+_KEY = r"[A-Za-z0-9._~-]{1,800}"
+
+
+def list_places(call: Call) -> Reply:
+    connection = connection_of(call)
+    skip = int(decode_cursor(call.query.cursor, r"\d{1,6}")) if call.query.cursor else 0
+    found, more = rooms.places(call.app, connection.name, skip, call.query.top)
+    return Reply(200, listing(found, str(skip + len(found)) if more else None))
+
+
+# --- rooms -----------------------------------------------------------------------------------------------------------
+
+
+def room_of(call: Call, connection: str) -> tuple[Room, str]:
+    """The room in the path, with its etag. Raises RequestError `room-not-found`."""
+    return rooms.load(call.app, connection, call.path["room"])
+
+
+def list_rooms(call: Call) -> Reply:
+    name = connection_of(call).name
+    after = decode_cursor(call.query.cursor, _KEY) if call.query.cursor else ""
+    top = call.query.top
+    found = [
+        store.parse_room(row)
+        for row in call.app.tables.data.page(name, store.ROOM, after=after and store.ROOM + after, top=top)
+    ]
+    following = encode_key(found[-1].id) if len(found) == top else None
+    return Reply(200, listing(rooms.show_all(call.app, name, found), following))
+
+
+def get_room(call: Call) -> Reply:
+    name = connection_of(call).name
+    room, etag = room_of(call, name)
+    return Reply(200, rooms.show(call.app, name, room), public_etag(etag))
+
+
+def put_room(call: Call) -> Reply:
+    connection = connection_of(call)
+    if not re.fullmatch(ROOM_PATTERN, call.path["room"]):
+        told = "must be 1 to 64 letters, digits, -, _ or ."
+        raise RequestError("The room's id in the address is not valid", fields=[("/room", told)])
+    room, etag, new = rooms.put(call.app, connection, call.path["room"], call.body, call.match)
+    rooms.start_run(call.app, connection, rooms.settings_of(call.app, connection.name))
+    headers = {"Location": f"/api/connections/{connection.name}/rooms/{room.id}"} if new else {}
+    return Reply(201 if new else 200, rooms.show(call.app, connection.name, room), public_etag(etag), headers)
+
+
+def delete_room(call: Call) -> Reply:
+    connection = connection_of(call)
+    rooms.remove(call.app, connection.name, call.path["room"], call.match)
+    rooms.start_run(call.app, connection, rooms.settings_of(call.app, connection.name))
+    return Reply(204)
+
+
+_C = "connections/{name}"
+_ROOM = _C + "/rooms/{room}"
+
+OPERATIONS = (
+    Operation(
+        "list_places",
+        "GET",
+        _C + "/places",
+        "Rooms of the tenant, to choose from",
+        list_places,
+        {200: list[PlaceOut]},
+        query=ListQuery,
+        errors=(409, 502),
+    ),
+    Operation("list_rooms", "GET", _C + "/rooms", "Rooms", list_rooms, {200: list[RoomOut]}, query=ListQuery),
+    Operation("get_room", "GET", _ROOM, "One room", get_room, {200: RoomOut}),
+    Operation(
+        "put_room",
+        "PUT",
+        _ROOM,
+        "Link a room to its calendar",
+        put_room,
+        {200: RoomOut, 201: RoomOut},
+        body=RoomIn,
+        errors=(412,),
+    ),
+    Operation(
+        "delete_room", "DELETE", _ROOM, "Remove a room and its reservations", delete_room, {204: None}, errors=(412,)
+    ),
+)

@@ -1,0 +1,305 @@
+"""Rooms as the admin links them: set up, shown with what their sync has come to, and removed; and those of the tenant."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from storage.tables import Table, Write, decode_key
+from sync import jobs
+from sync.calendars import store
+from sync.calendars.commits import Step, transact
+from sync.calendars.model import Policy, Room, RoomState
+from sync.calendars.models import PlaceOut, RoomIn, RoomOut
+from sync.errors import Forbidden, RequestError
+from sync.feed import Change
+from sync.sync_settings import CalendarsSettings
+
+if TYPE_CHECKING:
+    from sync.connections import Connection
+    from sync.graph.client import GraphClient
+    from sync.wiring import App
+
+PLACES_PAGE = 100  # Learn: List places
+PLACES_TIME = timedelta(seconds=20)
+_SWEPT = 95  # rows in one transaction, beside the feed
+REMEDY = {
+    "sync-disabled": "Enable the calendars sync in its settings.",
+    "polling-only": "Nothing to do: Microsoft takes no subscription for this mailbox, so what is changed in Outlook "
+    "arrives some minutes later.",
+    "credential": "Replace the connection's credential; the rooms go on by themselves.",
+    "room-denied": "Let the app reach this mailbox: grant Calendars.ReadWrite with admin consent, and put the room "
+    "into the scope of the app's role in Exchange (RBAC for Applications).",
+    "mailbox-not-found": "Check the address of the external calendar: there is no mailbox of that name.",
+    "duplicate-mailbox": "Another active room has the same mailbox: leave one of them active.",
+    "remote-empty": "Nearly all meetings have gone from the mailbox at once, so nothing was deleted here. If that is "
+    "right, wait ten minutes; if not, have the mailbox restored.",
+    "unreachable": "Microsoft has not answered for an hour; it is tried again by itself.",
+}
+
+
+def not_found() -> RequestError:
+    return RequestError(
+        "There is no such room", code="room-not-found", status=404, remedy="Check the address; ids are case-sensitive."
+    )
+
+
+def load(app: "App", connection: str, room: str) -> tuple[Room, str]:
+    """The room and its etag. Raises RequestError `room-not-found`."""
+    found = store.load_room(app.tables.data, connection, room)
+    if found is None:
+        raise not_found()
+    return found
+
+
+def policy_of(settings: CalendarsSettings) -> Policy:
+    return Policy(settings.delegation, settings.strict_mode, settings.create_on_user_calendar)
+
+
+def settings_of(app: "App", connection: str) -> CalendarsSettings:
+    settings, _ = jobs.load_settings(app, connection, "calendars")
+    assert isinstance(settings, CalendarsSettings)
+    return settings
+
+
+def start_run(app: "App", connection: "Connection", settings: CalendarsSettings) -> None:
+    """Have what was written seen to now, where the sync is on. Its rows wait for the next run in any case."""
+    if settings.enabled and connection.status != "expired":
+        with suppress(RequestError):  # `sync-busy`: a run is being started or ended this moment
+            jobs.start(app, connection.name, "calendars", trigger="manual")
+
+
+# --- shown -----------------------------------------------------------------------------------------------------------
+
+
+def render(room: Room, state: RoomState, settings: CalendarsSettings, pending: int) -> RoomOut:
+    """A room as the contract shows it. What its state says counts only once it is that of the present settings."""
+    status, detail, warnings = state.status, state.detail, state.warnings
+    if not room.active:
+        status, detail, warnings = "inactive", "", ()
+    elif state.since != room.since or status == "inactive":
+        status, detail, warnings = "pending", "", ()
+    if room.active and not settings.enabled:
+        status, detail = "pending", "sync-disabled"
+    known = policy_of(settings).warnings if room.active else ()
+    subscription = state.subscription
+    return RoomOut(
+        id=room.id,
+        display_name=room.display_name,
+        calendar_type=room.calendar_type,
+        external_calendar=room.external_calendar,
+        active=room.active,
+        time_zone=room.time_zone,
+        status=status,
+        status_detail=detail or None,
+        remedy=REMEDY.get(detail),
+        warnings=list(dict.fromkeys((*warnings, *known))),
+        pending_changes=pending,
+        subscription_expires_at=subscription.expires_at if subscription and room.active else None,
+        last_synced_at=state.synced_at,
+    )
+
+
+def show(app: "App", connection: str, room: Room) -> RoomOut:
+    """One room with its state."""
+    data = app.tables.data
+    state, _ = store.load_state(data, connection, room.id)
+    pending = sum(1 for _ in data.scan(connection, store.send_key(room.id, ""), columns=()))
+    return render(room, state, settings_of(app, connection), pending)
+
+
+def show_all(app: "App", connection: str, rooms: Sequence[Room]) -> list[RoomOut]:
+    """These rooms with their states."""
+    if not rooms:
+        return []
+    data = app.tables.data
+    states = store.load_states(data, connection)
+    todo = (row["key"].split("|") for row in data.scan(connection, store.TODO, columns=()))
+    pending = Counter(decode_key(parts[1]) for parts in todo if parts[2] == "send")
+    settings = settings_of(app, connection)
+    return [render(room, states.get(room.id, RoomState()), settings, pending[room.id]) for room in rooms]
+
+
+# --- set up ----------------------------------------------------------------------------------------------------------
+
+
+def put(
+    app: "App", connection: "Connection", room_id: str, wanted: RoomIn, match: Callable[[str], None]
+) -> tuple[Room, str, bool]:
+    """Store the room; what it is now, its etag, and whether it is new. `match` raises where the stored one must not
+    be replaced. Raises RequestError `duplicate-mailbox`, Conflict.
+    """
+    data, name = app.tables.data, connection.name
+
+    def decide() -> Step[tuple[Room, bool]]:
+        former, etag = store.load_room(data, name, room_id) or (None, None)
+        match(etag or "")
+        if former is None:
+            finish_removal(app, name, room_id)
+        room = _decide(room_id, wanted, former, connection.time_zone, app.clock())
+        writes = [
+            Write("replace" if etag else "insert", store.room_key(room_id), store.room_row(room), etag),
+            *_claim_mailbox(data, name, room, former),
+            Write("replace", store.heard_key(room_id)),
+        ]
+        changes = [Change("room", room_id, "updated" if former else "created")] if room != former else []
+        return Step((room, former is None), writes, changes)
+
+    (room, new), etag = transact(app, name, decide)
+    return room, etag, new
+
+
+def _decide(room_id: str, wanted: RoomIn, former: Room | None, zone: str, now: datetime) -> Room:
+    """The room as it is to be stored: where something that its sync rests on is new, from `now` on."""
+    room = Room(
+        id=room_id,
+        display_name=wanted.display_name,
+        calendar_type=wanted.calendar_type,
+        external_calendar=wanted.external_calendar,
+        active=wanted.active,
+        time_zone=wanted.time_zone or zone,
+        since=former.since if former else now,
+    )
+    rests = ("external_calendar", "active", "time_zone")
+    same = former is not None and all(getattr(room, name) == getattr(former, name) for name in rests)
+    return room if same else replace(room, since=now)
+
+
+def _claim_mailbox(data: Table, connection: str, room: Room, former: Room | None) -> list[Write]:
+    """What makes an active room the only one with its calendar. Raises RequestError `duplicate-mailbox`."""
+    before = former.external_calendar if former and former.active else None
+    after = room.external_calendar if room.active else None
+    if before == after:
+        return []
+    writes = [Write("delete", store.mailbox_key(before))] if before else []
+    if after:
+        if data.get(connection, store.mailbox_key(after)) is not None:
+            raise RequestError(
+                "Another active room has this calendar",
+                code="duplicate-mailbox",
+                status=409,
+                remedy="Link the calendar to one room, or switch the other one off first.",
+            )
+        writes.append(Write("insert", store.mailbox_key(after), {"room": room.id}))
+    return writes
+
+
+# --- removed ---------------------------------------------------------------------------------------------------------
+
+
+def remove(app: "App", connection: str, room_id: str, match: Callable[[str], None]) -> None:
+    """Take the room away with its reservations; its subscription is removed by the next run.
+
+    From the first transaction on it is not there any more; whoever comes upon what is left goes on from there.
+    Raises what `match` raises, RequestError `room-not-found`, Conflict.
+    """
+
+    def decide() -> Step[None]:
+        room, etag = load(app, connection, room_id)
+        match(etag)
+        writes = [
+            Write("delete", store.room_key(room_id), etag=etag),
+            Write("replace", store.removed_key(room_id)),
+            *([Write("delete", store.mailbox_key(room.external_calendar))] if room.active else []),
+        ]
+        return Step(None, writes, [Change("room", room_id, "deleted")])
+
+    transact(app, connection, decide)
+    finish_removal(app, connection, room_id)
+
+
+def finish_removal(app: "App", connection: str, room_id: str) -> None:
+    """Delete what is left here of a removed room. What says that it was removed stays while it has a state, from which
+    the next run learns of its subscription.
+    """
+    data = app.tables.data
+    if data.get(connection, store.removed_key(room_id)) is None:
+        return
+    while _sweep(app, connection, room_id):
+        continue
+    for row in list(data.scan(connection, store.send_key(room_id, ""), columns=())):
+        data.commit(connection, [Write("delete", row["key"])])
+    data.commit(connection, [Write("delete", store.slots_key(room_id))])
+    if store.load_state(data, connection, room_id)[1] is None:
+        data.commit(connection, [Write("delete", store.removed_key(room_id))])
+
+
+def _sweep(app: "App", connection: str, room_id: str) -> int:
+    """Delete some reservations of a room that is gone, and tell of those that were shown; how many there were."""
+
+    def decide() -> Step[int]:
+        rows = app.tables.data.page(connection, store.reservation_key(room_id, ""), top=_SWEPT, columns=("status",))
+        shown = [decode_key(row["key"].split("|")[2]) for row in rows if row["status"] != "cancelled"]
+        changes = [Change("reservation", one, "deleted") for one in shown]
+        return Step(len(rows), [Write("delete", row["key"]) for row in rows], changes)
+
+    return transact(app, connection, decide)[0]
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def places(app: "App", connection: str, skip: int, top: int) -> tuple[list[PlaceOut], bool]:
+    """Up to `top` rooms of the tenant behind the first `skip`, and whether there are more.
+
+    Raises RequestError `places-forbidden`, and as a Graph client does.
+    """
+    graph = app.graph(connection, deadline=app.clock() + PLACES_TIME)
+    try:
+        found = list(islice(_rooms(graph, skip), top + 1))
+    except Forbidden:
+        raise RequestError(
+            "Graph refuses to list the rooms of the tenant",
+            code="places-forbidden",
+            status=409,
+            remedy="Grant the app Place.Read.All with admin consent, then check the connection.",
+        ) from None
+    linked = {room.external_calendar: room.id for room in store.load_rooms(app.tables.data, connection)}
+    shown = [parse_place(raw, linked) for raw in found[:top]]
+    return shown, len(found) > top
+
+
+def _rooms(graph: "GraphClient", skip: int) -> Iterator[Mapping[str, Any]]:
+    """The tenant's rooms behind the first `skip`; a full page without a link may have others behind it."""
+    params = {"$top": str(PLACES_PAGE), "$skip": str(skip)}
+    page = graph.page("/places/microsoft.graph.room", params=params)
+    while True:
+        yield from page.items
+        skip += len(page.items)
+        if page.next_link:
+            page = graph.page(page.next_link)
+        elif len(page.items) >= PLACES_PAGE:
+            page = graph.page("/places/microsoft.graph.room", params={**params, "$skip": str(skip)})
+        else:
+            return
+
+
+def parse_place(raw: Mapping[str, Any], linked: Mapping[str, str]) -> PlaceOut:
+    """A room of the tenant as the contract shows it; `linked` has the rooms here by calendar (Learn: room resource)."""
+
+    def text(name: str) -> str | None:
+        value = raw.get(name)
+        return value if isinstance(value, str) else None
+
+    def whole(name: str) -> int | None:
+        value = raw.get(name)
+        return value if isinstance(value, int) else None
+
+    address = text("emailAddress") or ""
+    tags = raw.get("tags")
+    return PlaceOut(
+        id=text("id"),
+        display_name=text("displayName"),
+        email_address=address,
+        capacity=whole("capacity"),
+        building=text("building"),
+        floor_number=whole("floorNumber"),
+        floor_label=text("floorLabel"),
+        phone=text("phone"),
+        booking_type=text("bookingType"),
+        tags=[tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [],
+        linked_room=linked.get(address.lower()),
+    )
