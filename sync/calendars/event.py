@@ -19,7 +19,7 @@ from sync.calendars.model import (
     TitleSource,
     transaction_id,
 )
-from sync.calendars.zones import iana, is_plain, to_utc, to_wall, windows
+from sync.calendars.zones import iana, is_plain, is_shared, to_utc, to_wall, windows
 from sync.graph.protocol import whole_text
 
 READ_HEADERS: Mapping[str, str] = MappingProxyType({"Prefer": 'IdType="ImmutableId", outlook.timezone="UTC"'})
@@ -70,7 +70,7 @@ class Remote:
 
     `times` has the room's zone for an all-day event, else `zone`, which is the one that the event was made in; where
     that cannot be known it is the room's and `zone_unknown` is true. `original_start` tells the occurrences of a series
-    apart: for a plain one it is its start. `recurrence` is a master's. `stub`: an occurrence that came with its times
+    apart: for a plain one it is its start. `recurrence` is a master's, None where it is of an unknown kind. `stub`: an occurrence that came with its times
     alone, as delta gives it; the rest is in its master.
     """
 
@@ -132,7 +132,7 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
         created_at=_instant(raw, "createdDateTime"),
         transaction=_string(raw, "transactionId", MAX_ID),
         attendees=_attendees(raw),
-        recurrence=recurrence or None,
+        recurrence=series.parse(recurrence) if recurrence else None,
         zone=zone or room_zone,
         zone_unknown=zone is None,
         stub=kind == "occurrence" and "subject" not in raw,
@@ -257,7 +257,9 @@ def _original_start(raw: Mapping[str, Any], kind: Kind, times: Times, zone: str)
     original = _instant(raw, "originalStart")
     if original is None or not times.all_day:
         return original
-    return _days(to_wall(original, zone), original, times.zone).start
+    # Midnight in the zone of the event. Where that is not known, the next midnight is meant.
+    day = (to_wall(original, zone) + timedelta(hours=12)).date()
+    return Times.days(day, day + timedelta(days=1), times.zone).start
 
 
 def _person(value: Mapping[str, Any]) -> Person | None:
@@ -354,7 +356,7 @@ def render_create(
     body: dict[str, Any] = {
         **_title(reservation),
         **_when(reservation),
-        "sensitivity": "private" if reservation.private else "normal",
+        **_sensitivity(reservation),
         "showAs": "busy" if reservation.blocking or reservation.kind == "series" else "free",
         "transactionId": transaction_id(reservation),
     }
@@ -368,9 +370,19 @@ def render_create(
 
 
 def render_update(reservation: Reservation, groups: frozenset[str]) -> dict[str, Any]:
-    """The body of PATCH /users/{mailbox}/events/{id} (Learn: Update event): what the `groups` time and title hold."""
+    """The body of PATCH /users/{mailbox}/events/{id} (Learn: Update event): what the `groups` time and title hold.
+
+    A meeting that became private or public since both sides agreed says so with its title.
+    """
     body = _title(reservation) if "title" in groups else {}
+    base = reservation.link.base
+    if "title" in groups and base is not None and base.private != reservation.private:
+        body |= _sensitivity(reservation)
     return body | (_when(reservation) if "time" in groups else {})
+
+
+def _sensitivity(reservation: Reservation) -> dict[str, Any]:
+    return {"sensitivity": "private" if reservation.private else "normal"}
 
 
 def _title(reservation: Reservation) -> dict[str, Any]:
@@ -383,28 +395,23 @@ def _title(reservation: Reservation) -> dict[str, Any]:
 def _when(reservation: Reservation) -> dict[str, Any]:
     start, end = _render_times(reservation)
     body: dict[str, Any] = {"start": start, "end": end, "isAllDay": reservation.times.all_day}
-    if reservation.recurrence is not None:
+    if reservation.kind == "series" and reservation.recurrence is not None:
         body["recurrence"] = series.render(reservation.recurrence, reservation.times.zone)
     return body
 
 
 def _render_times(reservation: Reservation) -> tuple[dict[str, str], dict[str, str]]:
-    """Both ends as a wall clock with the Windows name of its zone, which every method takes."""
+    """Both ends as a wall clock's time with the Windows name of its zone, which every method takes; in UTC where that
+    would not be clear. The hours of a series must follow its zone.
+    """
     times = reservation.times
     if times.first and times.last:
         return _date(times.first, times.zone), _date(times.last, times.zone)
-    told = _tells(times.start, times.zone) and _tells(times.end, times.zone)
-    zone = times.zone if told or reservation.recurrence else "UTC"
+    clear = all(
+        is_plain(to_wall(at, times.zone), times.zone) and is_shared(at, times.zone) for at in (times.start, times.end)
+    )
+    zone = times.zone if clear or reservation.kind == "series" else "UTC"
     return _date_time(times.start, zone), _date_time(times.end, zone)
-
-
-def _tells(at: datetime, zone: str) -> bool:
-    """Whether the wall clock in `zone` names this instant beyond doubt, for Microsoft too.
-
-    Not where the clocks show it twice, nor where the Windows zone is another one by now than IANA's.
-    """
-    wall, theirs = to_wall(at, zone), iana(windows(zone))
-    return theirs is not None and is_plain(wall, zone) and to_utc(wall, theirs) == at
 
 
 def _date_time(at: datetime, zone: str) -> dict[str, str]:

@@ -51,3 +51,11 @@ def is_plain(wall: datetime, zone: str) -> bool:
     """Whether the clocks of an IANA zone show the naive `wall` exactly once."""
     first, second = (wall.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for fold in (0, 1))
     return first == second
+
+
+def is_shared(at: datetime, zone: str) -> bool:
+    """Whether Microsoft, told the Windows name of an IANA zone, takes the zone's wall clock for the same instant.
+
+    Not for the few zones that Windows has no name for, or one whose rules are not the same by now.
+    """
+    return to_utc(to_wall(at, zone), win_tz[windows(zone)]) == to_utc(to_wall(at, zone), zone)
