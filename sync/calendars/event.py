@@ -35,7 +35,7 @@ SELECT = (
 MAX_SUBJECT = 1000
 MAX_NAME = 256
 MAX_ADDRESS = 320
-MAX_ID = 1000
+MAX_KEY = 1000
 MAX_ATTENDEES = 500
 
 _KINDS: Mapping[str, Kind] = {
@@ -105,10 +105,10 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
 
     Raises Unreadable where the id, the kind or the times cannot be told, or another property has not its type.
     """
-    kind = _KINDS.get(_string(raw, "type", MAX_ID))
+    kind = _KINDS.get(_string(raw, "type"))
     if kind is None:
         raise Unreadable("unknown-type")
-    event_id = _string(raw, "id", MAX_ID)
+    event_id = _key(raw, "id")
     if not event_id:
         raise Unreadable("no-id")
     recurrence = _mapping(raw, "recurrence")
@@ -116,10 +116,10 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
     times = _times(raw, zone or room_zone, room_zone)
     return Remote(
         id=event_id,
-        etag=_string(raw, "@odata.etag", MAX_ID),
+        etag=_key(raw, "@odata.etag"),
         kind=kind,
-        master=_string(raw, "seriesMasterId", MAX_ID),
-        ical=_string(raw, "iCalUId", MAX_ID),
+        master=_key(raw, "seriesMasterId"),
+        ical=_key(raw, "iCalUId"),
         subject=_string(raw, "subject", MAX_SUBJECT),
         times=times,
         original_start=_original_start(raw, kind, times, zone or room_zone),
@@ -130,12 +130,12 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
         is_organizer=_boolean(raw, "isOrganizer"),
         response=_response(_mapping(raw, "responseStatus")),
         created_at=_instant(raw, "createdDateTime"),
-        transaction=_string(raw, "transactionId", MAX_ID),
+        transaction=_key(raw, "transactionId"),
         attendees=_attendees(raw),
         recurrence=series.parse(recurrence) if recurrence else None,
         zone=zone or room_zone,
         zone_unknown=zone is None,
-        stub=kind == "occurrence" and "subject" not in raw,
+        stub=kind == "occurrence" and "isAllDay" not in raw,
     )
 
 
@@ -144,10 +144,10 @@ def hydrated(stub: Remote, master: Remote) -> Remote:
 
     What names one event alone (iCalUId, transactionId) is left out. A stub does not say that it is an all-day one.
     """
-    whole = master.times.all_day and not stub.times.all_day
-    times = (
-        _days(stub.times.start, stub.times.end, master.times.zone) if whole else replace(stub.times, zone=master.zone)
-    )
+    if master.times.all_day:
+        times = _days(stub.times.start, stub.times.end, master.times.zone)
+    else:
+        times = replace(stub.times, zone=master.zone)
     return replace(
         master,
         id=stub.id,
@@ -170,6 +170,14 @@ def _string(raw: Mapping[str, Any], name: str, most: int = 100) -> str:
     if not isinstance(value, str):
         raise Unreadable(f"unreadable-{name}")
     return whole_text(value)[:most]
+
+
+def _key(raw: Mapping[str, Any], name: str) -> str:
+    """Something that names an event or a state of it: half of it would name nothing."""
+    value = _string(raw, name, MAX_KEY + 1)
+    if len(value) > MAX_KEY:
+        raise Unreadable(f"unreadable-{name}")
+    return value
 
 
 def _boolean(raw: Mapping[str, Any], name: str) -> bool:
@@ -265,8 +273,8 @@ def _original_start(raw: Mapping[str, Any], kind: Kind, times: Times, zone: str)
 def _person(value: Mapping[str, Any]) -> Person | None:
     """Somebody with an e-mail address (Learn: emailAddress resource type)."""
     mail = _mapping(value, "emailAddress")
-    person = Person(_string(mail, "name", MAX_NAME).strip(), _string(mail, "address", MAX_ADDRESS).strip())
-    return person if person.email else None
+    person = Person(_string(mail, "name", MAX_NAME).strip(), _string(mail, "address", MAX_ADDRESS + 1).strip())
+    return person if 0 < len(person.email) <= MAX_ADDRESS else None
 
 
 def _organizer(raw: Mapping[str, Any]) -> Person | None:
