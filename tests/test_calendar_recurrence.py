@@ -434,7 +434,7 @@ ranges = st.one_of(
         {"type": st.just("numbered"), "startDate": starts.map(str), "numberOfOccurrences": st.integers(1, 999)}
     ),
 )
-odd = st.sampled_from(
+odd: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, -1, 10**30, 1.5, float("nan"), "", "daily", "half\ud83d", [], [None], [[]], {}, {"type": 1}]
 )
 
