@@ -344,15 +344,14 @@ def _load_settings(path: Path, *, required: bool) -> None:
         os.environ.setdefault(name, str(value))
 
 
-def _listen(port: int | None) -> socket.socket:
-    """A listening socket. Without a port of the caller's choice, the first free one from DEFAULT_PORT on."""
+def _listen(port: int | None, inherited: int | None) -> socket.socket:
+    """The inherited listening socket, or a new one: without a chosen port on the first free one from DEFAULT_PORT on."""
+    if inherited is not None:
+        return socket.socket(fileno=inherited)
     for candidate in (port,) if port is not None else range(DEFAULT_PORT, DEFAULT_PORT + 100):
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind(("127.0.0.1", candidate))
+            listening = socket.create_server(("127.0.0.1", candidate))
         except OSError:
-            listening.close()
             continue
         if port is None and candidate != DEFAULT_PORT:
             sys.stderr.write(f"Port {DEFAULT_PORT} is in use; listening on {candidate}.\n")
@@ -364,6 +363,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.host", description=__doc__)
     parser.add_argument("--app", type=Path, default=Path(), help="folder of function_app.py and host.json")
     parser.add_argument("--port", type=int, help=f"default {DEFAULT_PORT} or the next free one; 0 is any free one")
+    parser.add_argument("--socket", type=int, metavar="FD", help="an inherited socket to listen on, in place of a port")
     parser.add_argument("--settings", type=Path, help="default local.settings.json of the folder")
     parser.add_argument("--key", default=secrets.token_urlsafe(32), help="function key; default random")
     parser.add_argument("--master-key", default=secrets.token_urlsafe(32), help="default random")
@@ -389,7 +389,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folder = arguments.app.resolve()
         _load_settings(arguments.settings or folder / "local.settings.json", required=arguments.settings is not None)
-        host = Host(folder, _listen(arguments.port), keys, threads=arguments.threads, timers=not arguments.no_timers)
+        listening = _listen(arguments.port, arguments.socket)
+        host = Host(folder, listening, keys, threads=arguments.threads, timers=not arguments.no_timers)
         host.start()
     except (Refused, AzureError) as error:
         sys.stderr.write(f"The host cannot start: {error}\n")

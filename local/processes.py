@@ -17,8 +17,9 @@ from typing import Generic, TypeVar
 Ready = TypeVar("Ready")
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 60
-STOP_SECONDS = 10
+# Where these are reached something hangs: a machine that is merely busy takes far less.
+START_SECONDS = 180
+STOP_SECONDS = 30
 
 
 class Failed(Exception):
@@ -30,7 +31,7 @@ class Child(Generic[Ready]):
 
     `parse` is given each line of its stdout until it understands one (answers not None): the child is ready then.
     That line may hold keys and stays in memory; everything else that the child writes goes to the file `log`.
-    It runs in the folder of dev.py.
+    It runs in the folder of dev.py and inherits `pass_fds`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Child(Generic[Ready]):
         environ: Mapping[str, str],
         log: Path,
         parse: Callable[[str], Ready | None],
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._name = name
         self._log = log
@@ -58,6 +60,7 @@ class Child(Generic[Ready]):
                 stderr=output,
                 text=True,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

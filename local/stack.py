@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import certifi
 
@@ -35,7 +35,7 @@ class Outside:
 class Stack:
     """Started on entering, stopped on leaving.
 
-    `port` is the function host's (0: any free one). With `data` everything stored stays in that folder, else it ends
+    `port` is the function host's (0, or one that is taken: any free one). With `data` everything stored stays in that folder, else it ends
     with the stack. `settings` are further app settings, `cloud` further options of the simulated cloud, which holds
     the tenants of local/tenants. While entered: `api`, `key`, `master_key` and `console` of the
     host; `control` of the simulated cloud, None with `outside`; `storage`, the connection string; `app_settings`, what points the
@@ -73,11 +73,13 @@ class Stack:
 
     def __enter__(self) -> Self:
         with ExitStack() as parts:
-            parts.callback(self._stop_all)
             scratch = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="tenantsync-")))
             self._folder = self._data or scratch
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             parts.enter_context(_held(self._folder))
+            if self._host:
+                self._listening = parts.enter_context(_listen(self._port))
+            parts.callback(self._stop_all)
             data = self._data and self._data / "azurite"
             self._running["azurite"] = azurite.start(self.logs / "azurite.log", data=data)
             self._start_cloud()
@@ -109,17 +111,20 @@ class Stack:
             child.check()
 
     def start_host(self) -> None:
-        """Start the function host, in place of the one before, with the same port and keys."""
+        """Start the function host, in place of the one before, with the same port and keys.
+
+        The port is the stack's: nobody else can take it between two hosts, and whoever calls meanwhile waits.
+        """
         if host := self._running.pop("host", None):
             host.stop()
-        options = ["--app", str(ROOT), "--port", str(self._port), *self._keys()]
+        shared = self._listening.fileno()
+        options = ["--app", str(ROOT), "--socket", str(shared), *self._keys()]
         # The developer's own local.settings.json is for Core Tools; here the environment says everything.
         (self._folder / "settings.json").write_text('{"Values": {}}')
         options += ["--settings", str(self._folder / "settings.json")]
-        self._running["host"] = self._python("host", options, {**os.environ, **self.app_settings})
+        self._running["host"] = self._python("host", options, {**os.environ, **self.app_settings}, pass_fds=[shared])
         ready = self._running["host"].wait_ready()
         self.api, self.key, self.master_key = ready["api"], ready["key"], ready["masterKey"]
-        self._port = urlsplit(self.api).port or 0
 
     def _keys(self) -> list[str]:
         kept = self._folder / "keys.json"
@@ -139,9 +144,12 @@ class Stack:
             options += ["--only", "vault"]
         self._running["cloud"] = self._python("cloud", options, os.environ)
 
-    def _python(self, part: str, options: Sequence[str], environ: Mapping[str, str]) -> Child[Json]:
+    def _python(
+        self, part: str, options: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> Child[Json]:
         command = [sys.executable, "-m", f"local.{part}", *options, "--with-parent"]
-        return Child(f"local.{part}", command, environ=environ, log=self.logs / f"{part}.log", parse=_json_line)
+        log = self.logs / f"{part}.log"
+        return Child(f"local.{part}", command, environ=environ, log=log, parse=_json_line, pass_fds=pass_fds)
 
     def _stop_all(self) -> None:
         """The host first: it writes to the others until it has ended."""
@@ -175,6 +183,16 @@ def _held(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Failed(f"{folder} is in use by another dev.py: end that one, or name another folder.") from None
         yield
+
+
+def _listen(wanted: int) -> socket.socket:
+    """A listening socket on the port `wanted`; where that is taken, with a word to the person, on any other."""
+    try:
+        return socket.create_server(("127.0.0.1", wanted))
+    except OSError:
+        found = socket.create_server(("127.0.0.1", 0))
+    print(f"Port {wanted} is in use; taking {found.getsockname()[1]} instead.", file=sys.stderr)
+    return found
 
 
 def _json_line(line: str) -> Json | None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,14 @@ def main(options: argparse.Namespace, _rest: Sequence[str]) -> int:
     ended = threading.Event()
     if options.with_parent:
         threading.Thread(target=await_parent, args=(ended,), daemon=True).start()
-    port = 0 if options.core_tools else free_port(options.port)
-    cloud = outside(options)
-    with Stack(
-        port=port, data=options.data, outside=cloud, ca_bundle=options.ca_bundle, host=not options.core_tools
-    ) as stack:
+    stack = Stack(
+        port=options.port,
+        data=options.data,
+        outside=outside(options),
+        ca_bundle=options.ca_bundle,
+        host=not options.core_tools,
+    )
+    with stack:
         if options.core_tools:
             write_settings(ROOT / "local.settings.json", stack.app_settings)
             print(
@@ -78,15 +80,3 @@ def write_settings(file: Path, app_settings: Mapping[str, str]) -> None:
     content["Values"].update(app_settings)
     file.touch(mode=0o600)
     file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def free_port(wanted: int) -> int:
-    """`wanted` where it is free, or else, with a word to the person, any other."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-            print(f"Port {wanted} is in use; taking {probe.getsockname()[1]} instead.", file=sys.stderr)
-        return int(probe.getsockname()[1])
