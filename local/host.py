@@ -53,6 +53,18 @@ class Keys:
     function: str
     master: str
 
+    @classmethod
+    def load(cls, file: Path | None) -> "Keys":
+        """Random ones; with `file` those that it keeps, made there where it is missing. A command line shows them to all."""
+        if file is None:
+            return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        if not file.exists():
+            made = cls.load(None)
+            file.touch(mode=0o600)
+            file.write_text(json.dumps({"key": made.function, "masterKey": made.master}))
+        kept = json.loads(file.read_text())
+        return cls(kept["key"], kept["masterKey"])
+
     def admit(self, level: str, environ: Environ) -> bool:
         """Whether the request carries a key of the level; a key in the header hides one in the query."""
         if level == "anonymous":
@@ -365,8 +377,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help=f"default {DEFAULT_PORT} or the next free one; 0 is any free one")
     parser.add_argument("--socket", type=int, metavar="FD", help="an inherited socket to listen on, in place of a port")
     parser.add_argument("--settings", type=Path, help="default local.settings.json of the folder")
-    parser.add_argument("--key", default=secrets.token_urlsafe(32), help="function key; default random")
-    parser.add_argument("--master-key", default=secrets.token_urlsafe(32), help="default random")
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="keeps the keys between starts; default random ones")
     parser.add_argument("--threads", type=int, default=16, help="HTTP requests at a time")
     parser.add_argument("--no-timers", action="store_true", help="timers run by hand only")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
@@ -382,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     answer_to, sys.stdout = sys.stdout, sys.stderr
     _configure_logging()
-    keys = Keys(arguments.key, arguments.master_key)
+    keys = Keys.load(arguments.keys)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import secrets
 import socket
 import sys
 import tempfile
@@ -118,21 +117,13 @@ class Stack:
         if host := self._running.pop("host", None):
             host.stop()
         shared = self._listening.fileno()
-        options = ["--app", str(ROOT), "--socket", str(shared), *self._keys()]
+        options = ["--app", str(ROOT), "--socket", str(shared), "--keys", str(self._folder / "keys.json")]
         # The developer's own local.settings.json is for Core Tools; here the environment says everything.
         (self._folder / "settings.json").write_text('{"Values": {}}')
         options += ["--settings", str(self._folder / "settings.json")]
         self._running["host"] = self._python("host", options, {**os.environ, **self.app_settings}, pass_fds=[shared])
         ready = self._running["host"].wait_ready()
         self.api, self.key, self.master_key = ready["api"], ready["key"], ready["masterKey"]
-
-    def _keys(self) -> list[str]:
-        kept = self._folder / "keys.json"
-        if not kept.exists():
-            kept.touch(mode=0o600)
-            kept.write_text(json.dumps({"key": secrets.token_urlsafe(32), "masterKey": secrets.token_urlsafe(32)}))
-        keys = json.loads(kept.read_text())
-        return ["--key", keys["key"], "--master-key", keys["masterKey"]]
 
     def _start_cloud(self) -> None:
         folder = self._folder / "cloud"

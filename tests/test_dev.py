@@ -133,6 +133,7 @@ def test_a_connection_to_an_outside_cloud_survives_a_restart_with_data(
     assert stack.key == first_key
     assert checked.json()["tenant"]["id"] == tenant.id
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "data/keys.json").stat().st_mode & 0o777 == 0o600
 
 
 def python(code: str, tmp_path: Path) -> Child[str]:

@@ -25,7 +25,8 @@ from local.timers import Monitor
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = Path(__file__).parent / "samples" / "host_app"
-KEY, MASTER = "key-of-functions", "key-of-the-master"
+# A random key begins with a dash once in a while.
+KEY, MASTER = "-key-of-functions", "--key-of-the-master"
 NEVER = "0 0 0 1 1 *"
 
 
@@ -87,7 +88,9 @@ class Running:
 
 @contextmanager
 def running(folder: Path, storage: str, *options: str, **keywords) -> Iterator[Running]:
-    made = Running(folder, storage, "--key", KEY, "--master-key", MASTER, *options, **keywords)
+    keys = folder / "keys.json"
+    keys.write_text(json.dumps({"key": KEY, "masterKey": MASTER}))
+    made = Running(folder, storage, "--keys", str(keys), *options, **keywords)
     try:
         yield made
     finally:
