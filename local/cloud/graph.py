@@ -13,7 +13,7 @@ from aiohttp import web
 from local.cloud import applications, batch, delta, devices, directory, groups, organization, photos
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
-from local.cloud.exchange import events, places, view_delta, views
+from local.cloud.exchange import calendars, events, places, schedule, view_delta, views
 from local.cloud.exchange.access import find_mailbox
 from local.cloud.exchange.courier import Courier
 from local.cloud.exchange.subscriptions import Subscriptions
@@ -29,8 +29,8 @@ class Graph:
         self._entra = entra
         self._courier = courier
         post_batch = Route("POST", "$batch", lambda call: batch.post_batch(call, self._respond_to_item), units=0)
-        calendars = (view_delta, views, events, places)
-        subjects = (delta, directory, devices, groups, photos, organization, applications, *calendars)
+        outlook = (view_delta, schedule, views, events, calendars, places)
+        subjects = (delta, directory, devices, groups, photos, organization, applications, *outlook)
         subscribing = Subscriptions(courier).routes()
         self._routes = Routes([post_batch, *(route for subject in subjects for route in subject.ROUTES), *subscribing])
 
@@ -128,25 +128,36 @@ class Graph:
             return None
         found = find_mailbox(call.tenant, parameters["id"])
         mailbox = str(found.guid) if found else parameters["id"]
+        if wait := throttle.call_mailbox(call.app_id, mailbox, call.tenant.faults.mailbox_requests):
+            call.tenant.counters.throttled += 1
+            return self._pause(call, 429, wait, mailbox="Application is over its MailboxRequests limit.")
         if throttle.mailboxes[call.app_id, mailbox] >= MAILBOX_CONCURRENCY:
             call.tenant.counters.throttled += 1
-            return self._pause(call, 429, call.tenant.faults.retry_after.seconds, busy=True)
+            return self._pause(
+                call,
+                429,
+                call.tenant.faults.retry_after.seconds,
+                mailbox="Application is over its MailboxConcurrency limit.",
+            )
         throttle.mailboxes[call.app_id, mailbox] += 1
         call.mailboxes.append(mailbox)
         return None
 
-    def _pause(self, call: Call, status: int, seconds: float, *, busy: bool = False) -> Answer:
-        """A refusal that says when to come back, remembered so that an early retry is seen."""
+    def _pause(self, call: Call, status: int, seconds: float, *, mailbox: str = "") -> Answer:
+        """A refusal that says when to come back, remembered so that an early retry is seen.
+
+        `mailbox` is the message where one mailbox has had enough, not the whole app.
+        """
         faults = call.tenant.faults
         header, told = retry_after(faults.retry_after, seconds)
-        whole_app = status == 429 and not call.in_batch and not busy
+        whole_app = status == 429 and not call.in_batch and not mailbox
         sent_in = faults.latency_ms / 1000
         if not call.lost:
             call.tenant.throttle.pause(call.app_id, _identity(call), told, sent_in=sent_in, whole_app=whole_app)
-        answer = _refusal(status, busy=busy).answer(call.headers, call.request_id, call.now)
+        answer = _refusal(status, mailbox).answer(call.headers, call.request_id, call.now)
         if header is not None:
             answer.headers["Retry-After"] = header
-        if status == 429 and not busy:
+        if status == 429 and not mailbox:
             answer.headers["x-ms-throttle-scope"] = f"Tenant_Application/ReadWrite/{call.app_id}/{call.tenant.id}"
             answer.headers["x-ms-throttle-information"] = "ResourceUnitLimitExceeded"
         return answer
@@ -175,9 +186,9 @@ def _identity(call: Call) -> str:
     return f"{call.method} {call.url} {zlib.crc32(call.body)}"
 
 
-def _refusal(status: int, *, busy: bool) -> Refused:
-    if busy:
-        return Refused(429, "ApplicationThrottled", "Application is over its MailboxConcurrency limit.")
+def _refusal(status: int, mailbox: str) -> Refused:
+    if mailbox:
+        return Refused(429, "ApplicationThrottled", mailbox)
     return {
         429: Refused(429, "TooManyRequests", "Please retry again later."),
         503: Refused(503, "ServiceUnavailable", "The service is temporarily unavailable."),

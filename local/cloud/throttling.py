@@ -5,7 +5,7 @@ Times are seconds of a monotonic clock: waiting is real even where a tenant's ca
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from local.cloud.faults import RetryAfter
 
 MAILBOX_CONCURRENCY = 4
+MAILBOX_WINDOW = 600
 IN_FLIGHT = 0.5
 EARLY = 0.005
 
@@ -65,6 +66,7 @@ class Throttle:
 
     buckets: dict[str, Bucket] = field(default_factory=dict)
     mailboxes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _calls: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
     _apps: dict[str, Pause] = field(default_factory=dict)
     _requests: dict[tuple[str, str], Pause] = field(default_factory=dict)
 
@@ -73,6 +75,14 @@ class Throttle:
         now = time.monotonic()
         bucket = self.buckets.setdefault(app_id, Bucket(capacity, capacity, now))
         return bucket.take(units, now)
+
+    def call_mailbox(self, app_id: str, mailbox: str, most: int) -> float:
+        """Count a call to a mailbox, of which an app has `most` in 10 minutes; seconds to wait if that is one too many."""
+        now, calls = time.monotonic(), self._calls.setdefault((app_id, mailbox), deque())
+        while calls and calls[0] <= now - MAILBOX_WINDOW:
+            calls.popleft()
+        calls.append(now)
+        return calls[-most - 1] + MAILBOX_WINDOW - now if len(calls) > most else 0.0
 
     def pause(self, app_id: str, request: str, seconds: float, *, sent_in: float, whole_app: bool) -> None:
         """Remember that this request, or with `whole_app` everything of the app, is told to wait, by an answer that

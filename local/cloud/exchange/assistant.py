@@ -1,11 +1,10 @@
 """How a room's booking assistant decides, and what its calendar would hold if it accepted."""
 
-from copy import deepcopy
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from local.cloud.exchange.ids import occurrence_uid
-from local.cloud.exchange.mailbox import Item, Mailbox, Room
+from local.cloud.exchange.mailbox import Item, Mailbox, Properties, Room
 from local.cloud.exchange.series import FAR, busy_times, occurrence
 from local.cloud.exchange.zones import When
 from local.cloud.tenants import Tenant
@@ -13,18 +12,20 @@ from local.cloud.tenants import Tenant
 NOT_SENT = ("transactionId", "singleValueExtendedProperties", "extensions", "responseStatus", "categories")
 
 
-def copy_of(tenant: Tenant, meeting: Item, slot: datetime | None, held: Item | None) -> Item:
+def copy_of(tenant: Tenant, to: Mailbox, meeting: Item, slot: datetime | None, held: Item | None) -> Item:
     """The attendee's copy of a meeting, or, for a `slot` of a series that the attendee does not have, of that
     occurrence as an event of its own."""
-    own = deepcopy(meeting)
+    own = meeting.copied()
     own.is_organizer, own.version, own.moves = False, 0, 0
     own.created = own.modified = tenant.clock.now()
     for name in NOT_SENT:
         own.properties.pop(name, None)
     own.properties |= {"singleValueExtendedProperties": [], "extensions": [], "categories": []}
-    for exception in own.exceptions.values():
-        exception.changes.pop("responseStatus", None)
+    for at, exception in list(own.exceptions.items()):
         exception.version = tenant.exchange.version
+        if not invites(exception.changes.get("attendees"), to.owner.address):
+            del own.exceptions[at]
+            own.cancelled.add(at)
     if slot is None or (held is not None and held.recurrence):
         return own
     each = occurrence(meeting, slot)
@@ -34,6 +35,11 @@ def copy_of(tenant: Tenant, meeting: Item, slot: datetime | None, held: Item | N
     own.uid, own.guid = occurrence_uid(meeting.uid, slot), UUID(int=0)
     own.recurrence, own.exceptions, own.cancelled = None, {}, set()
     return own
+
+
+def invites(attendees: list[Properties] | None, address: str) -> bool:
+    """Whether an occurrence's own list of attendees, None for the series', has that address."""
+    return attendees is None or any(each["emailAddress"]["address"].lower() == address.lower() for each in attendees)
 
 
 def merged(held: Item, proposed: Item) -> None:

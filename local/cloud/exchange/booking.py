@@ -4,7 +4,6 @@ Learn: Set-CalendarProcessing. A room first takes a meeting over as it was sent 
 message is delivered does it make the copy anonymous, so that a reader can see both.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -52,8 +51,25 @@ def send(
         if to is None or to is mailbox or meeting is None or not (gone or renewed or address not in was):
             continue
         kind: Kind = "cancel" if gone else "request"
-        tenant.exchange.messages.append(Message(kind, to.guid, mailbox.owner.address, deepcopy(meeting), slot, now))
+        tenant.exchange.messages.append(Message(kind, to.guid, mailbox.owner.address, meeting.copied(), slot, now))
+    if slot is None and before and before.recurrence:
+        _call_off_exceptions(tenant, mailbox, before, after)
     settle(tenant)
+
+
+def _call_off_exceptions(tenant: Tenant, mailbox: Mailbox, before: Item, after: Item | None) -> None:
+    """Whoever was invited to a changed occurrence alone hears of its end from nobody else."""
+    series = _attendees(before, None)
+    for slot in before.exceptions:
+        if after and slot in after.exceptions:
+            continue
+        for address in _attendees(before, slot):
+            to = reachable(tenant, address)
+            if to and to is not mailbox and address not in series:
+                now = tenant.clock.now()
+                tenant.exchange.messages.append(
+                    Message("cancel", to.guid, mailbox.owner.address, before.copied(), slot, now)
+                )
 
 
 def _attendees(item: Item | None, slot: datetime | None) -> dict[str, Properties]:
@@ -138,7 +154,7 @@ def _book(tenant: Tenant, to: Mailbox, room: Room, message: Message) -> None:
     if outside and not room.process_external_meeting_messages:
         return
     held = _own_copy(to, message)
-    proposed = copy_of(tenant, message.meeting, message.slot, held)
+    proposed = copy_of(tenant, to, message.meeting, message.slot, held)
     if not room.auto_accept:
         _invite(tenant, to, message)
         return
@@ -173,7 +189,7 @@ def _turn_away(tenant: Tenant, to: Mailbox, message: Message, held: Item | None)
 
 def _store(tenant: Tenant, to: Mailbox, message: Message, held: Item | None, answered: Properties) -> Item:
     """Put what was sent into the receiver's calendar: as a new event, into its copy, or into one occurrence of it."""
-    proposed = copy_of(tenant, message.meeting, message.slot, held)
+    proposed = copy_of(tenant, to, message.meeting, message.slot, held)
     proposed.properties |= answered
     changes.mark_answer(proposed.properties, to.owner.address, answered.get("responseStatus"))
     if held is None:

@@ -1,6 +1,5 @@
 """Every change to a stored event goes through here: it is saved, written to the log, and announced to subscribers."""
 
-from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,6 +7,7 @@ from local.cloud.exchange.drafts import DEFAULTS, Draft
 from local.cloud.exchange.ids import new_uid
 from local.cloud.exchange.mailbox import Change, Exception_, Item, Mailbox, Properties
 from local.cloud.exchange.notices import announce
+from local.cloud.exchange.recurrence import slot_at
 from local.cloud.exchange.series import held_of
 from local.cloud.exchange.zones import When, instant
 from local.cloud.tenants import Tenant
@@ -22,7 +22,7 @@ def add(tenant: Tenant, mailbox: Mailbox, draft: Draft, uid: str | None = None) 
         uid=uid or new_uid(mailbox.guid, mailbox.serial),
         organizer=mailbox.owner,
         is_organizer=True,
-        properties=deepcopy(DEFAULTS) | draft.changes,
+        properties=DEFAULTS | draft.changes,
         when=draft.when,
         created=now,
         modified=now,
@@ -59,7 +59,7 @@ def apply(tenant: Tenant, mailbox: Mailbox, item: Item, draft: Draft) -> None:
 
 def series_as_it_is(item: Item) -> Item | None:
     """A copy to compare with later, None for a single event."""
-    return deepcopy(item) if item.recurrence else None
+    return item.copied() if item.recurrence else None
 
 
 def retime(item: Item, when: When, recurrence: Properties | None) -> None:
@@ -73,6 +73,9 @@ def retime(item: Item, when: When, recurrence: Properties | None) -> None:
     if not same:
         item.generation += 1
         item.exceptions, item.cancelled = {}, set()
+    elif recurrence:
+        item.cancelled = {slot for slot in item.cancelled if slot_at(recurrence, when, slot)}
+        item.exceptions = {slot: each for slot, each in item.exceptions.items() if slot_at(recurrence, when, slot)}
 
 
 def _shape(recurrence: Properties, when: When) -> tuple[Properties, str, str, When]:

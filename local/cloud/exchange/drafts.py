@@ -113,7 +113,7 @@ def read_draft(body: Any, current: When | None, held: Properties, name_of: Calla
     recurrence = None
     if given.get("recurrence") is not None:
         try:
-            recurrence = read_recurrence(given["recurrence"], when or _required(current))
+            recurrence, when = read_recurrence(given["recurrence"], when or _required(current))
         except InvalidRecurrence as error:
             raise invalid(str(error)) from error
     return Draft(changes, when, recurrence, frozenset(given))

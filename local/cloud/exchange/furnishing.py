@@ -56,7 +56,7 @@ def _event(
         week, weekday = divmod(number % DAYS_OF_SINGLES, 4)
         day, half_hour = monday + timedelta(days=7 * week + weekday), number // DAYS_OF_SINGLES
     when = _when(day, half_hour, mailbox.time_zone)
-    recurrence = read_recurrence(_weekly(day), when) if is_series else None
+    recurrence = read_recurrence(_weekly(day), when)[0] if is_series else None
     draft = Draft({"subject": rng.choice(SUBJECTS)}, when, recurrence, frozenset())
     if organizers and index % 2:
         changes.insert(tenant, mailbox, _booked(tenant, mailbox, draft, rng.choice(organizers)))
@@ -88,7 +88,7 @@ def _booked(tenant: Tenant, mailbox: Mailbox, draft: Draft, organizer: Address) 
     }
     draft.changes["attendees"] = [attendee]
     meeting = changes.add(tenant, person, draft)
-    copy = copy_of(tenant, meeting, None, None)
+    copy = copy_of(tenant, mailbox, meeting, None, None)
     copy.guid = mailbox.next_guid()
     copy.properties |= {"subject": organizer.name, "responseStatus": changes.response_status(tenant, "accepted")}
     return copy

@@ -2,7 +2,8 @@
 
 import re
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -88,6 +89,11 @@ class Item:
     moves: int = 0
     sequence: int = 0
 
+    def copied(self) -> "Item":
+        """The item as it is now. Values of properties are replaced, never changed, so the copy may share them."""
+        exceptions = {slot: replace(each, changes=dict(each.changes)) for slot, each in self.exceptions.items()}
+        return replace(self, properties=dict(self.properties), exceptions=exceptions, cancelled=set(self.cancelled))
+
 
 @dataclass(frozen=True)
 class Change:
@@ -172,6 +178,11 @@ class Exchange:
     def next_version(self) -> int:
         self.version += 1
         return self.version
+
+    def __iter__(self) -> Iterator[Mailbox]:
+        """The mailboxes inside the organisation that anybody has asked for."""
+        yield from self.rooms.values()
+        yield from self.people.values()
 
     def by_guid(self, guid: UUID) -> Mailbox | None:
         return self.rooms.get(guid) or self.people.get(guid) or self._outsider(guid)

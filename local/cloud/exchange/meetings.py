@@ -4,15 +4,14 @@ Only the organizer's copy of a meeting reaches anybody else: whoever changes the
 changes that copy alone.
 """
 
-from copy import deepcopy
 from datetime import datetime
 
 from local.cloud.exchange import booking, changes
-from local.cloud.exchange.drafts import NO_RESPONSE, Draft
+from local.cloud.exchange.drafts import NO_RESPONSE, Draft, invalid
 from local.cloud.exchange.mailbox import Item, Mailbox, Properties
-from local.cloud.exchange.recurrence import InvalidRecurrence, read_recurrence
+from local.cloud.exchange.recurrence import InvalidRecurrence, shifted
 from local.cloud.exchange.series import Occurrence, held_of, neighbours
-from local.cloud.exchange.zones import When, own_zone
+from local.cloud.exchange.zones import When
 from local.cloud.protocol import Refused
 from local.cloud.tenants import Tenant
 
@@ -25,7 +24,7 @@ def create(tenant: Tenant, mailbox: Mailbox, draft: Draft, uid: str | None = Non
 
 def update(tenant: Tenant, mailbox: Mailbox, item: Item, each: Occurrence | None, draft: Draft) -> None:
     """Change a single event, a series, or one occurrence of it; Refused where Exchange does not allow it."""
-    before = deepcopy(item)
+    before = item.copied()
     if each:
         _update_occurrence(tenant, mailbox, item, each, draft)
     else:
@@ -45,22 +44,16 @@ def _update_item(tenant: Tenant, mailbox: Mailbox, item: Item, draft: Draft) -> 
 
 def _shifted(recurrence: Properties, draft: Draft, when: When) -> Draft:
     """A series that gets another start keeps its pattern, from the new date on."""
-    day = when.start.astimezone(own_zone(recurrence["range"]["recurrenceTimeZone"])).date().isoformat()
-    moved = recurrence | {"range": recurrence["range"] | {"startDate": day}}
-    if moved["range"]["type"] != "endDate":
-        moved["range"].pop("endDate")
-    if moved["range"]["type"] != "numbered":
-        moved["range"].pop("numberOfOccurrences")
     try:
-        series = read_recurrence(moved, when)
+        series, first = shifted(recurrence, when)
     except InvalidRecurrence as error:
-        raise Refused(400, "ErrorPropertyValidationFailure", str(error)) from error
-    return Draft(draft.changes, when, series, draft.touched | {"recurrence"})
+        raise invalid(str(error)) from error
+    return Draft(draft.changes, first, series, draft.touched | {"recurrence"})
 
 
 def _update_occurrence(tenant: Tenant, mailbox: Mailbox, item: Item, each: Occurrence, draft: Draft) -> None:
     if draft.recurrence:
-        raise Refused(400, "ErrorPropertyValidationFailure", "An occurrence has no recurrence of its own.")
+        raise invalid("An occurrence has no recurrence of its own.")
     when = draft.when or each.when
     if draft.when:
         _check_boundaries(item, each.slot, when)
@@ -83,7 +76,7 @@ def _unanswered(attendees: list[Properties]) -> list[Properties]:
 
 def delete(tenant: Tenant, mailbox: Mailbox, item: Item, each: Occurrence | None) -> None:
     """The organizer's deletion cancels the meeting; an attendee's takes it out of that one calendar."""
-    before = deepcopy(item)
+    before = item.copied()
     if each:
         changes.cancel_occurrence(tenant, mailbox, item, each.slot)
     else:

@@ -1,13 +1,16 @@
 """When a series happens (Learn: recurrencePattern and recurrenceRange resource types)."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import count
 from typing import Any, Literal
 
 from dateutil.rrule import DAILY, MONTHLY, WEEKLY, YEARLY, rrule
 
-from local.cloud.exchange.zones import When, own_zone, zone
+from local.cloud.exchange.zones import UnknownZone, When, own_zone, zone
 
 Properties = dict[str, Any]
 
@@ -43,18 +46,24 @@ class InvalidRecurrence(ValueError):
     """Says what is wrong with a recurrence."""
 
 
-def read_recurrence(given: Any, when: When) -> Properties:
-    """A recurrence with all its properties, or InvalidRecurrence. `when` is the event that it is given to."""
+def read_recurrence(given: Any, when: When) -> tuple[Properties, When]:
+    """A recurrence with all its properties, and when its first occurrence is, or InvalidRecurrence. `when` is the event
+    that it is given to; where the pattern leaves that day out, the series starts on the first one that it has."""
     if not isinstance(given, dict) or set(given) - {"pattern", "range"}:
         raise InvalidRecurrence("A recurrence has a pattern and a range.")
     pattern, span = _pattern(given.get("pattern")), _range(given.get("range"), when)
-    try:
-        zone(span["recurrenceTimeZone"])
-    except ValueError as error:
-        raise InvalidRecurrence("The time zone of the recurrence is not known.") from error
-    if next(slots({"pattern": pattern, "range": span}, when), None) is None:
+    first = next(slots({"pattern": pattern, "range": span}, when), None)
+    if first is None:
         raise InvalidRecurrence("The series has no occurrence.")
-    return {"pattern": pattern, "range": span}
+    span["startDate"] = _wall(first.start, _zone_name(span, when)).date().isoformat()
+    return {"pattern": pattern, "range": span}, first
+
+
+def shifted(recurrence: Properties, when: When) -> tuple[Properties, When]:
+    """The same pattern from the day of `when` on."""
+    span = recurrence["range"]
+    day = _wall(when.start, _zone_name(span, when)).date().isoformat()
+    return read_recurrence(recurrence | {"range": span | {"startDate": day}}, when)
 
 
 def _pattern(given: Any) -> Properties:
@@ -97,6 +106,10 @@ def _range(given: Any, when: When) -> Properties:
     }
     if unknown := set(given) - set(span):
         raise InvalidRecurrence(f"The range has an unknown property: {min(unknown)}.")
+    try:
+        zone(span["recurrenceTimeZone"])
+    except UnknownZone as error:
+        raise InvalidRecurrence("The time zone of the recurrence is not known.") from error
     for name in RANGES[kind]:
         if not given.get(name):
             raise InvalidRecurrence(f"The range {kind} needs {name}.")
@@ -123,20 +136,65 @@ def _is_date(text: Any) -> bool:
 
 
 def slots(recurrence: Properties, when: When, until: datetime | None = None) -> Iterator[When]:
-    """Every time at which the pattern puts an occurrence, oldest first, up to `until` where it is given.
+    """Every time at which the pattern puts an occurrence, oldest first, those before `until` where it is given.
 
     `when` gives the time of day and the length: the wall clock of the recurrence's time zone counts, so that an
     occurrence keeps its hour over a change of the clocks.
     """
+    timetable = _timetable(json.dumps(recurrence), when)
+    for number in count():
+        each = timetable.at(number)
+        if each is None or (until is not None and each.start >= until):
+            return
+        yield each
+
+
+def slot_at(recurrence: Properties, when: When, start: datetime) -> When | None:
+    """The occurrence that the pattern starts at that moment, None where there is none."""
+    return _timetable(json.dumps(recurrence), when).starting(start)
+
+
+class _Timetable:
+    """The times of a series, worked out as far as anybody has asked for."""
+
+    def __init__(self, recurrence: Properties, when: When) -> None:
+        self._known: list[When] = []
+        self._by_start: dict[datetime, When] = {}
+        self._coming = _times(recurrence, when)
+
+    def at(self, number: int) -> When | None:
+        while len(self._known) <= number:
+            if not self._extend():
+                return None
+        return self._known[number]
+
+    def starting(self, start: datetime) -> When | None:
+        while not self._known or self._known[-1].start < start:
+            if not self._extend():
+                break
+        return self._by_start.get(start)
+
+    def _extend(self) -> bool:
+        following = next(self._coming, None)
+        if following is None:
+            return False
+        self._known.append(following)
+        self._by_start[following.start] = following
+        return True
+
+
+@lru_cache(maxsize=16384)
+def _timetable(recurrence: str, when: When) -> _Timetable:
+    return _Timetable(json.loads(recurrence), when)
+
+
+def _times(recurrence: Properties, when: When) -> Iterator[When]:
     name = _zone_name(recurrence["range"], when)
     first = _wall(when.start, name)
     length = _wall(when.end, name) - first
     opening = datetime.combine(date.fromisoformat(recurrence["range"]["startDate"]), first.time())
     for start in _rule(recurrence, opening):
-        at = _instant(start, name)
-        if until is not None and at >= until:
-            return
-        yield When(at, _instant(start + length, name), when.start_zone, when.end_zone, when.all_day)
+        yield When(_instant(start, name), _instant(start + length, name), when.start_zone, when.end_zone, when.all_day)
 
 
 def _zone_name(span: Properties, when: When) -> str:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import NamedTuple
 
 from local.cloud.exchange.mailbox import Exception_, Item, Properties
-from local.cloud.exchange.recurrence import slots
+from local.cloud.exchange.recurrence import slot_at, slots
 from local.cloud.exchange.zones import When
 
 FAR = timedelta(days=1825)
@@ -40,9 +39,7 @@ def occurrence(item: Item, slot: datetime) -> Occurrence | None:
     """The occurrence that the pattern puts at `slot`, None where there is none or it has been deleted."""
     if item.recurrence is None or slot in item.cancelled:
         return None
-    found = next(
-        (when for when in slots(item.recurrence, item.when, slot + timedelta(seconds=1)) if when.start == slot), None
-    )
+    found = slot_at(item.recurrence, item.when, slot)
     if found is None:
         return None
     exception = item.exceptions.get(slot)
@@ -53,7 +50,7 @@ def neighbours(item: Item, slot: datetime) -> tuple[Occurrence | None, Occurrenc
     """The occurrences before and after one."""
     assert item.recurrence is not None
     before = after = None
-    for when in islice(slots(item.recurrence, item.when), 5000):
+    for when in slots(item.recurrence, item.when):
         if when.start in item.cancelled or when.start == slot:
             continue
         exception = item.exceptions.get(when.start)

@@ -105,14 +105,16 @@ def _changed(
     call: Call, mailbox: Mailbox, guid: UUID, every: list[Change], since: datetime, until: datetime
 ) -> list[Entry]:
     """What there is to say of one item: what is there now, and what is not there any more."""
-    item = mailbox.items.get(guid)
+    item, silent = mailbox.items.get(guid), call.tenant.faults.silent_occurrence_deletes
+    if item and silent and all(change.slots and change.slots <= item.cancelled for change in every):
+        return []
     now = _present(item, since, until) if item else []
     before: dict[Entry, None] = {}
     for change in every:
         if change.before and change.before.recurrence:
             rows = occurrences(change.before, since, until)
             before |= dict.fromkeys(Entry(guid, each.slot, change.before.generation) for each in rows)
-    deleted = _deleted_occurrences(item, every) if item and not call.tenant.faults.silent_occurrence_deletes else []
+    deleted = _deleted_occurrences(item, every) if item and not silent else []
     gone = [Entry(guid, row.slot, row.generation, gone=True) for row in [*before, *deleted] if row not in now]
     if not now:
         gone.append(Entry(guid, gone=True))
