@@ -210,6 +210,16 @@ def delete_room(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["delete_room"], wired)
 
 
+@app.route("webhooks/graph", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+def receive_notifications(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["receive_notifications"], wired)
+
+
+@app.route("webhooks/graph/lifecycle", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+def receive_lifecycle_events(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["receive_lifecycle_events"], wired)
+
+
 @app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 def zz_no_such_route(req: func.HttpRequest) -> func.HttpResponse:  # routes are tried in the order of these names
     return respond(req, NO_SUCH_ROUTE, wired)
@@ -223,6 +233,11 @@ def daily_photo_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the sc
 @app.timer_trigger("clock", "0 */5 * * * *")
 def periodic_directory_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
     jobs.tick(wired(), "directory")
+
+
+@app.timer_trigger("clock", "0 */5 * * * *")
+def poll_calendars(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
+    jobs.tick(wired(), "calendars")
 
 
 @app.queue_trigger("message", "sync-runs-manual", "AzureWebJobsStorage")

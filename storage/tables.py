@@ -143,15 +143,18 @@ class Table:
 
 
 class Tables:
-    """The tables of the product. `connections` and `due` have few partitions; `data` one per connection."""
+    """The tables of the product. `connections` and `due` have few partitions; `data` one per connection, `subscriptions`
+    one per row.
+    """
 
     def __init__(self, service: TableServiceClient, prefix: str = "") -> None:
         self._service = service
-        self._names = {name: f"{prefix}{name}" for name in ("connections", "data", "due", "budgets")}
+        self._names = {name: f"{prefix}{name}" for name in ("connections", "data", "due", "budgets", "subscriptions")}
         self.connections = Table(service.get_table_client(self._names["connections"]))
         self.data = Table(service.get_table_client(self._names["data"]))
         self.due = Table(service.get_table_client(self._names["due"]))
         self.budgets = Table(service.get_table_client(self._names["budgets"]))
+        self.subscriptions = Table(service.get_table_client(self._names["subscriptions"]))
 
     def create(self) -> None:
         """Make the tables that are missing."""

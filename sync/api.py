@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sync import api_copies, api_runs, checks, connections, openapi
+from sync import api_copies, api_runs, checks, connections, notifications, openapi
 from sync.calendars import api as api_calendars
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
@@ -329,6 +329,7 @@ OPERATIONS = {
             query=api_copies.ChangesQuery,
         ),
         *api_calendars.OPERATIONS,
+        *notifications.OPERATIONS,
     )
 }
 

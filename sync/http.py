@@ -90,6 +90,7 @@ class Operation:
     """One call of the contract: `handler` does it, the rest describes it, for validation and for OpenAPI.
 
     `body` is a type, or a type for each sync in the path; an answer is a type, a media type, or None for no body.
+    `instead_of_body` names a field of the query: where it is given, no body is read.
     """
 
     id: str
@@ -100,9 +101,15 @@ class Operation:
     answers: Mapping[int, Any]
     body: Any = None
     optional_body: bool = False
+    instead_of_body: str | None = None
     query: type[Model] | None = None
     anonymous: bool = False
     errors: Sequence[int] = ()
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether Idempotency-Key is honoured."""
+        return self.method == "POST" and not self.anonymous
 
 
 def public_etag(etag: str) -> str:
@@ -195,7 +202,8 @@ def _serve(request: func.HttpRequest, operation: Operation, app: Callable[[], "A
     if not re.fullmatch(NAME_PATTERN, request.route_params.get("name", "-")):
         raise not_found()
     query = None if operation.query is None else _query(operation.query, request.params)
-    body = None if operation.body is None else _body(operation, raw, request.route_params)
+    unread = operation.instead_of_body is not None and getattr(query, operation.instead_of_body) is not None
+    body = None if operation.body is None or unread else _body(operation, raw, request.route_params)
     call = Call(
         request.method,
         dict(request.route_params),
@@ -205,7 +213,7 @@ def _serve(request: func.HttpRequest, operation: Operation, app: Callable[[], "A
         request.headers.get("If-None-Match"),
         app,
     )
-    key = request.headers.get("Idempotency-Key") if operation.method == "POST" else None
+    key = request.headers.get("Idempotency-Key") if operation.takes_key else None
     return operation.handler(call) if not key else _once(call, operation, key, raw)
 
 

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DUE_FAMILY = {"photos": "photos"}
+DUE_FAMILY = {"photos": "photos", "calendars": "calendars"}
+FAMILIES = ("photos", "directory", "calendars")
 WATCH = timedelta(minutes=5)
 RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
@@ -265,7 +266,7 @@ def send(app: "App", run: Run, delay: float = 0) -> None:
 
 
 def tick(app: "App", family: str) -> None:
-    """Start what is due in `family` (photos, directory) and look after runs that stand still. One read when idle."""
+    """Start what is due in `family` (one of FAMILIES) and look after runs that stand still. One read when idle."""
     now = app.clock()
     for row in app.tables.due.scan(family, until=_due_key(now, "~", "~")):
         try:
@@ -315,7 +316,7 @@ def _move_due(sync: str, due: datetime | None, state: Row) -> Write:
 
 def forget_due(app: "App", connection: str) -> None:
     """Drop every due row of a connection (a scan of the index: only for a connection that is removed)."""
-    for family in ("photos", "directory"):
+    for family in FAMILIES:
         for row in app.tables.due.scan(family, where="connection eq @name", values={"name": connection}):
             app.tables.due.commit(family, [Write("delete", row["key"])])
 

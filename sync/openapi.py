@@ -55,7 +55,7 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         described["responses"].setdefault(str(status), _problem(status, schemas))
     if one.body is not None:
         content = {"application/json": {"schema": _schema(one.body, schemas, "validation")}}
-        described["requestBody"] = {"required": not one.optional_body, "content": content}
+        described["requestBody"] = {"required": not (one.optional_body or one.instead_of_body), "content": content}
     if one.anonymous:
         described["security"] = []
     return described
@@ -97,7 +97,7 @@ def _header_parameters(one: Operation) -> list[dict[str, Any]]:
         names.append("If-Match")
     if 304 in one.answers:
         names.append("If-None-Match")
-    if one.method == "POST":
+    if one.takes_key:
         names.append("Idempotency-Key")
     return [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in names]
 

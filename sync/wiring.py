@@ -33,6 +33,7 @@ from sync.graph.client import GraphClient
 from sync.graph.signin import Certificate, ClientSecret, Credential, Federated, SignIn
 from sync.jobs import Executor
 from sync.models import CertificateIn, ClientSecretIn, CredentialIn, ManagedIdentityIn
+from sync.notifications import Inbox
 from sync.settings import Settings
 
 EXECUTORS: Mapping[str, Executor] = {
@@ -97,6 +98,7 @@ class App:
     waiting: Mapping[str, Callable[["App", str], bool]] = field(default_factory=lambda: WAITING)
 
     def __post_init__(self) -> None:
+        self.inbox = Inbox(self)
         self._sign_ins: dict[tuple[Any, ...], SignIn] = {}
         self._budgets: dict[tuple[str, str], Budget] = {}
         self._lock = Lock()

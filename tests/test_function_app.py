@@ -168,7 +168,11 @@ class TestTimersAndQueues:
         """Photos are looked after every quarter of an hour, everything else every five minutes."""
         timers = {name: t["schedule"] for name, t in TRIGGERS.items() if t["type"] == "timerTrigger"}
 
-        assert timers == {"daily_photo_sync": "0 */15 * * * *", "periodic_directory_sync": "0 */5 * * * *"}
+        assert timers == {
+            "daily_photo_sync": "0 */15 * * * *",
+            "periodic_directory_sync": "0 */5 * * * *",
+            "poll_calendars": "0 */5 * * * *",
+        }
 
     def test_which_queues_are_read(self) -> None:
         """Every queue that the product writes is read, and so is what becomes of its poisoned messages."""

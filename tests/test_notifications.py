@@ -1,0 +1,569 @@
+"""What Graph posts: the handshake, notifications and lifecycle events, each one checked, none lost, none believed."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from secrets import token_urlsafe
+from threading import Barrier, Event
+from typing import Any, cast
+
+import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.data.tables import TableServiceClient
+from azure.storage.queue import QueueServiceClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.meter import METER, Meter
+from storage.queues import SCHEDULED, Queues
+from storage.tables import Conflict, Tables, Write, decode_key
+from sync import jobs, notifications
+from sync.calendars.store import TODO, heard_key
+from sync.errors import RequestError
+from sync.http import MAX_BODY
+from sync.notifications import Notice, _Ear, parse_notice, refusal
+from sync.runs import Claim, Run, active_run
+from sync.subscriptions import Sender, digest_of, save_sender
+from sync.sync_settings import CalendarsSettings
+from tests.cloud import TestTenant
+from tests.house import Answer, Clock, House
+
+NewTenant = Callable[..., TestTenant]
+NAME = "primary"
+GRAPH = "webhooks/graph"
+LIFECYCLE = "webhooks/graph/lifecycle"
+GUID = "7c2c8f56-3b1e-4e51-9f0a-1d2f3a4b5c6d"
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def edge() -> House:
+    """The edge with nothing behind it: an answer other than a 500 shows that no store was touched."""
+    return House(cast("Any", None), Clock(), cast("Any", None))
+
+
+@pytest.fixture
+def portal(house: House, new_tenant: NewTenant) -> House:
+    """A house with one connection whose calendars are synced."""
+    connect(house, new_tenant(), NAME)
+    return house
+
+
+def connect(house: House, tenant: TestTenant, name: str, *, enabled: bool = True) -> None:
+    house.connect(tenant, name)
+    jobs.save_settings(house.app, name, "calendars", CalendarsSettings(enabled=enabled), None)
+
+
+def subscribe(house: House, room: str, name: str = NAME, **fields: str) -> dict[str, Any]:
+    """A subscription of the room as it stands in storage; what Graph posts for it."""
+    client_state, subscription = token_urlsafe(32), f"{GUID[:-4]}{len(room):04d}"
+    known = {"subscription": subscription, "tenant": house.tenants[name].id, **fields}
+    save_sender(house.app.tables.subscriptions, Sender(name, room, digest_of(client_state), **known))
+    return {
+        "subscriptionId": subscription,
+        "subscriptionExpirationDateTime": "2026-04-20T18:23:45.93+00:00",
+        "clientState": client_state,
+        "changeType": "updated",
+        "tenantId": house.tenants[name].id,
+        "resource": "Users/somebody/Events/AAMk",
+        "resourceData": {"@odata.type": "#Microsoft.Graph.Event", "id": "AAMk"},
+    }
+
+
+def post(house: House, *items: Any, path: str = GRAPH) -> Answer:
+    return house.call("POST", path, {"value": list(items)})
+
+
+def heard(house: House, name: str = NAME) -> dict[str, set[str]]:
+    """The rooms that a run has to look at, each with what it is asked for."""
+    rows = house.app.tables.data.scan(name, TODO)
+    return {
+        decode_key(row["key"].split("|")[1]): {flag for flag in ("renew", "recreate") if row.get(flag)} for row in rows
+    }
+
+
+def runs(house: House, name: str = NAME) -> list[tuple[str, str, str]]:
+    return [(run["sync"], run["trigger"], run["status"]) for run in house.get(f"connections/{name}/runs")["items"]]
+
+
+def dropped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the last log line says that was dropped."""
+    lines = [record.getMessage() for record in caplog.records if record.name == "sync.notifications"]
+    reasons = lines[-1].rpartition("reasons=")[2]
+    return [] if reasons == "-" else reasons.split(",")
+
+
+@pytest.mark.parametrize("path", [GRAPH, LIFECYCLE])
+class TestHandshake:
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "Validation: Testing client application reachability 7c2c",
+            "a+b/c d%20é😀",
+            SCRIPT,
+            '{"body":"x","status":500}',
+            "x" * 4096,
+        ],
+        ids=lambda token: token[:12],
+    )
+    @pytest.mark.parametrize("body", [b"", b"not JSON", b"[]"])
+    def test_the_token_comes_back(self, edge: House, path: str, token: str, body: bytes) -> None:
+        """The decoded token is the whole answer, as plain text that no browser takes for anything else, without a store."""
+        answer = edge.call("POST", f"{path}?validationToken={token}", body, Content_Type="text/plain")
+
+        assert (answer.status, answer.content.decode()) == (200, token)
+        assert answer.headers["Content-Type"] == "text/plain"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+    def test_a_token_that_is_too_long(self, edge: House, path: str) -> None:
+        """What cannot come from Graph is refused and not repeated."""
+        answer = edge.call("POST", f"{path}?validationToken={'x' * 4097}")
+
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/validationToken")
+        assert "xxx" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", [GRAPH, LIFECYCLE])
+class TestBodies:
+    """What is no set of notifications is refused; storage is asked about none of it."""
+
+    @pytest.mark.parametrize(
+        ("body", "status", "code"),
+        [
+            (b"", 400, "malformed-json"),
+            (b"{", 400, "malformed-json"),
+            (b"\xff\xfe", 400, "malformed-json"),
+            (b'{"value":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", 400, "malformed-json"),
+            (b'{"value":' * 50_000 + b"1" + b"}" * 50_000, 400, "malformed-json"),
+            (b'{"value":[' + b"9" * 100_000 + b"]}", 400, "malformed-json"),
+            (b'{"value":["\\ud800"]}', 400, "malformed-json"),
+            (b"[]", 422, "invalid-request"),
+            (b"null", 422, "invalid-request"),
+            (b"{}", 422, "invalid-request"),
+            (b'{"value":null}', 422, "invalid-request"),
+            (b'{"value":{}}', 422, "invalid-request"),
+            (b'{"value":"<script>"}', 422, "invalid-request"),
+            (b'{"value":[]}' + b" " * MAX_BODY, 413, "body-too-large"),
+        ],
+        ids=lambda value: repr(value[:16]) if isinstance(value, bytes) else str(value),
+    )
+    def test_hostile(self, edge: House, path: str, body: bytes, status: int, code: str) -> None:
+        """Bytes that are not JSON are a 400, other JSON a 422, too much of it a 413; nothing is repeated."""
+        answer = edge.call("POST", path, body)
+
+        assert (answer.status, answer.json["code"]) == (status, code)
+        assert "script" not in answer.content.decode()
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            *(None, 1, 1e999, "x", [], {}),
+            {"clientState": None, "subscriptionId": GUID},
+            {"clientState": 1, "subscriptionId": GUID},
+            {"clientState": "", "subscriptionId": GUID},
+            {"clientState": "x" * 129, "subscriptionId": GUID},
+            {"clientState": "x", "subscriptionId": ["a"]},
+            {"clientState": "x"},
+        ],
+    )
+    def test_what_graph_does_not_send(
+        self, edge: House, path: str, item: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Items of any other form are dropped and counted, however many, and the answer is still 202 without a body."""
+        caplog.set_level(logging.INFO, "sync.notifications")
+        raw = json.dumps({"value": [item] * 5000, "more": {"a": [1]}}).replace("Infinity", "1e999").encode()
+        answer = edge.call("POST", path, raw)
+
+        assert (answer.status, answer.content) == (202, b"")
+        assert dropped(caplog) == ["unreadable:5000"]
+
+    def test_nothing_at_all(self, edge: House, path: str) -> None:
+        """No notification is well-formed too."""
+        assert post(edge, path=path).status == 202
+
+    def test_with_resource_data(self, edge: House, path: str, caplog: pytest.LogCaptureFixture) -> None:
+        """Notifications with tokens of their own are not ours: no subscription asks for resource data."""
+        caplog.set_level(logging.INFO, "sync.notifications")
+        item = {"clientState": "x", "subscriptionId": GUID}
+        answer = edge.call("POST", path, {"value": [item], "validationTokens": ["eyJhbGciOiJub25lIn0.e30."]})
+
+        assert (answer.status, dropped(caplog)) == (202, ["unreadable:1"])
+
+    def test_an_idempotency_key(self, edge: House, path: str) -> None:
+        """Nobody without a key of the app can have a key remembered."""
+        assert edge.call("POST", path, {"value": []}, Idempotency_Key="k").status == 202
+
+
+ITEMS = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=140),
+    lambda some: st.lists(some, max_size=4) | st.dictionaries(
+        st.sampled_from(["clientState", "subscriptionId", "tenantId", "lifecycleEvent", "x"]), some, max_size=5
+    ),
+)  # fmt: skip
+
+
+class TestDecisions:
+    @given(item=ITEMS, kind=st.sampled_from(["notification", "lifecycle"]))
+    def test_any_item(self, item: Any, kind: Any) -> None:
+        """Whatever an item is, it is either read with both of its proofs or dropped."""
+        notice = parse_notice(item, kind)
+
+        if notice is not None:
+            assert notice.digest == digest_of(item["clientState"])
+            assert notice.subscription == item["subscriptionId"].lower()
+
+    @pytest.mark.parametrize(
+        ("event", "asked"),
+        [("reauthorizationRequired", "renew"), ("subscriptionRemoved", "recreate"), ("missed", "")],
+    )
+    def test_lifecycle_events(self, event: str, asked: str) -> None:
+        """Each lifecycle event asks for what Graph's documentation says; as a change notification it asks for nothing."""
+        item = {"clientState": "x", "subscriptionId": GUID, "lifecycleEvent": event}
+
+        assert cast("Notice", parse_notice(item, "lifecycle")).asked == asked
+        assert cast("Notice", parse_notice(item, "notification")).asked == ""
+
+    @pytest.mark.parametrize("event", [None, "", "Missed", "renew", [], 1])
+    def test_other_lifecycle_events(self, event: Any) -> None:
+        """An event that Graph does not have is dropped."""
+        item = {"clientState": "x", "subscriptionId": GUID, "lifecycleEvent": event}
+
+        assert parse_notice(item, "lifecycle") is None
+
+    @pytest.mark.parametrize(
+        ("sender", "reason"),
+        [
+            ({}, ""),
+            ({"subscription": ""}, ""),
+            ({"tenant": ""}, ""),
+            ({"digest": "0" * 64}, "unknown-client-state"),
+            ({"subscription": "other"}, "other-subscription"),
+            ({"tenant": "other"}, "other-tenant"),
+            ({"subscription": "", "tenant": "other"}, "other-tenant"),
+        ],
+    )
+    def test_who_is_believed(self, sender: dict[str, str], reason: str) -> None:
+        """clientState, subscription and tenant have to be those that are stored, as far as they are known."""
+        notice = Notice(digest_of("x"), GUID, "tenant", "")
+        known = {"digest": notice.digest, "subscription": GUID, "tenant": "tenant", **sender}
+
+        assert refusal(notice, Sender(NAME, "room", **known)) == reason
+
+    def test_nobody_is_believed(self) -> None:
+        assert refusal(Notice(digest_of("x"), GUID, "", ""), None) == "unknown-client-state"
+
+
+class TestNotifications:
+    def test_one(self, portal: House) -> None:
+        """A notification marks its room and wakes its connection, a few seconds later; the answer is a bare 202."""
+        answer = post(portal, subscribe(portal, "room 1/é"))
+
+        assert (answer.status, answer.content) == (202, b"")
+        assert heard(portal) == {"room 1/é": set()}
+        assert runs(portal) == [("calendars", "notification", "queued")]
+        assert list(portal.messages()) == []
+        assert portal.app.queues._clients[SCHEDULED].get_queue_properties().approximate_message_count == 1
+
+    def test_of_several_rooms_and_connections(self, portal: House, new_tenant: NewTenant) -> None:
+        """Each item of a request goes its own way: more than a transaction holds, to more than one tenant, beside bad ones."""
+        connect(portal, new_tenant(), "other")
+        rooms = [f"room-{number}" for number in range(150)]
+        items = [subscribe(portal, room) for room in rooms]
+
+        post(portal, None, *items, {"clientState": "wrong", "subscriptionId": GUID}, subscribe(portal, "hall", "other"))
+
+        assert heard(portal) == {room: set() for room in rooms}
+        assert heard(portal, "other") == {"hall": set()}
+        assert runs(portal) == runs(portal, "other") == [("calendars", "notification", "queued")]
+
+    def test_the_same_a_hundred_times(self, portal: House) -> None:
+        """A hundred copies in one request are one write; a hundred requests leave one row and one run, at four reads and
+        writes each.
+        """
+        item = subscribe(portal, "room")
+        meter = Meter()
+        token = METER.set(meter)
+        post(portal, *[item] * 100)
+        first, meter.transactions = meter.transactions, 0
+        for _ in range(100):
+            post(portal, item)
+        METER.reset(token)
+
+        assert first == 7  # the sender, the connection, its settings, the room, and the run: watched, made, sent
+        assert meter.transactions == 100 * 4
+        assert heard(portal) == {"room": set()}
+        assert runs(portal) == [("calendars", "notification", "queued")]
+
+    @pytest.mark.parametrize(
+        ("forgery", "reason"),
+        [
+            ({"clientState": token_urlsafe(32)}, "unknown-client-state:1"),
+            ({"clientState": "x" * 5000}, "unreadable:1"),
+            ({"subscriptionId": "somebody's"}, "other-subscription:1"),
+            ({"tenantId": GUID}, "other-tenant:1"),
+        ],
+    )
+    @pytest.mark.parametrize("path", [GRAPH, LIFECYCLE])
+    def test_forged(
+        self, portal: House, forgery: dict[str, str], reason: str, path: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What a subscription of ours has not sent does nothing, also after a true one; it is counted, and not logged."""
+        caplog.set_level(logging.INFO)
+        true = {**subscribe(portal, "room"), "lifecycleEvent": "missed"}
+        false = {**true, **forgery}
+        answers = [post(portal, false, path=path)]
+        assert (heard(portal), runs(portal)) == ({}, [])
+        post(portal, true, path=path)
+        portal.app.tables.data.commit(NAME, [Write("delete", heard_key("room"))])
+        answers.append(post(portal, false, path=path))
+
+        assert [(answer.status, answer.content) for answer in answers] == [(202, b"")] * 2
+        assert heard(portal) == {}
+        assert dropped(caplog) == [reason]
+        assert true["clientState"] not in caplog.text
+        assert false["clientState"] not in caplog.text
+
+    def test_another_mailbox(self, portal: House) -> None:
+        """Which mailbox a notification names makes no difference: its clientState says which room it is about."""
+        other = {"resource": "users/ceo@contoso.com/messages/1", "resourceData": {"@odata.id": "https://evil.example/"}}
+        post(portal, {**subscribe(portal, "room"), **other})
+
+        assert heard(portal) == {"room": set()}
+
+    def test_before_graph_has_said_the_subscriptions_id(self, portal: House) -> None:
+        """The first notification may overtake the answer to the request that made the subscription."""
+        item = subscribe(portal, "room", subscription="")
+        post(portal, item)
+        assert heard(portal) == {"room": set()}
+        sender = Sender(NAME, "room", digest_of(item["clientState"]), "another", "")
+        save_sender(portal.app.tables.subscriptions, sender)
+        portal.app.tables.data.commit(NAME, [Write("delete", heard_key("room"))])
+
+        post(portal, item)
+
+        assert heard(portal) == {}
+
+    def test_a_subscription_that_has_changed(self, portal: House) -> None:
+        """What is remembered of a clientState is read again where it does not fit, and after a minute in any case."""
+        item = subscribe(portal, "room")
+        sender = Sender(NAME, "room", digest_of(item["clientState"]), GUID, "")
+        post(portal, item)
+        portal.app.tables.data.commit(NAME, [Write("delete", heard_key("room"))])
+        save_sender(portal.app.tables.subscriptions, sender)
+        post(portal, {**item, "subscriptionId": GUID.upper()})
+        assert heard(portal) == {"room": set()}
+
+        portal.app.tables.subscriptions.commit(sender.digest, [Write("delete", "subscription")])
+        portal.app.tables.data.commit(NAME, [Write("delete", heard_key("room"))])
+        portal.clock.ahead += timedelta(seconds=61)
+        post(portal, {**item, "subscriptionId": GUID})
+
+        assert heard(portal) == {}
+
+    def test_what_is_remembered_is_bounded(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many rooms there are, a process remembers the last clientStates alone."""
+        monkeypatch.setattr(notifications, "SENDERS", 3)
+        items = [subscribe(portal, f"room-{number}") for number in range(5)]
+        for item in items:
+            post(portal, item)
+
+        assert list(portal.app.inbox._senders) == [digest_of(item["clientState"]) for item in items[2:]]
+
+    def test_more_than_may_be_looked_up(
+        self, portal: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A request with many unknown senders costs a bounded number of reads. Where some of them are true it is to be
+        sent again, when these are known already; else it is dropped.
+        """
+        caplog.set_level(logging.INFO, "sync.notifications")
+        monkeypatch.setattr(notifications, "LOOKUPS", 20)
+        true = subscribe(portal, "room")
+        false = [{**true, "clientState": token_urlsafe(32)} for _ in range(20)]
+
+        assert post(portal, *false, false[0] | {"clientState": "x"}).status == 202
+        assert dropped(caplog) == ["unknown-client-state:21"]
+        assert post(portal, *false, true).status == 202
+        assert heard(portal) == {}
+        answer = post(portal, true, *false)
+        assert (answer.status, answer.json["code"], answer.headers["Retry-After"]) == (503, "deferred", "30")
+        assert post(portal, true, *false[1:]).status == 202
+        assert heard(portal) == {"room": set()}
+
+    def test_who_does_not_listen(self, portal: House, new_tenant: NewTenant, caplog: pytest.LogCaptureFixture) -> None:
+        """Where the sync is off, or the connection is going or gone, a notification leaves no trace."""
+        caplog.set_level(logging.INFO, "sync.notifications")
+        connect(portal, new_tenant(), "off", enabled=False)
+        items = [subscribe(portal, "room"), subscribe(portal, "room", "off")]
+        portal.call("DELETE", f"connections/{NAME}")
+
+        assert post(portal, *items).status == 202
+        assert dropped(caplog) == ["connection-closed:2"]
+        assert (heard(portal), heard(portal, "off"), runs(portal, "off")) == ({}, {}, [])
+        portal.work()
+        post(portal, items[0])
+        assert list(portal.app.tables.data.scan(NAME, TODO)) == []
+
+
+class TestLifecycle:
+    def test_what_is_asked_for_is_kept(self, portal: House) -> None:
+        """What lifecycle events ask for stays asked for when notifications come after them; the run says what woke it."""
+        rooms = {
+            room: subscribe(portal, room) | {"lifecycleEvent": event}
+            for room, event in {"a": "reauthorizationRequired", "b": "subscriptionRemoved", "c": "missed"}.items()
+        }
+        assert post(portal, *rooms.values(), path=LIFECYCLE).status == 202
+        post(portal, *rooms.values())
+
+        assert heard(portal) == {"a": {"renew"}, "b": {"recreate"}, "c": set()}
+        assert runs(portal) == [("calendars", "lifecycle", "queued")]
+
+
+class TestWakingUp:
+    """A room that was heard is always looked at afterwards, and mostly at no further cost."""
+
+    def take_run(self, house: House) -> Claim:
+        """Hold the run that is active, as a worker does."""
+        run, etag = cast("tuple[Run, str]", active_run(house.app.tables.data, NAME, "calendars"))
+        return cast("Claim", Claim.take(house.app.tables.data, run, etag, now=house.clock()))
+
+    def test_while_a_run_works(self, portal: House) -> None:
+        """A run that has begun cannot take as dealt with what comes now: the room's row has another etag by then."""
+        item = subscribe(portal, "room")
+        post(portal, item)
+        self.take_run(portal)
+        seen = portal.app.tables.data.get(NAME, heard_key("room"))
+        assert seen is not None
+        post(portal, item)
+
+        with pytest.raises(Conflict):
+            portal.app.tables.data.commit(NAME, [Write("delete", heard_key("room"), etag=seen["etag"])])
+        assert runs(portal) == [("calendars", "notification", "running")]
+
+    def test_after_the_run(self, portal: House, build_house: Callable[..., House]) -> None:
+        """What comes after a run has ended starts another, in the process that started the last one and in any other."""
+        item = subscribe(portal, "room")
+        for process in (portal, portal, House(build_house().app, portal.clock, portal.cloud)):
+            post(process, item)
+            post(process, item)
+            claim = self.take_run(portal)
+            claim.commit(portal.clock(), [Write("delete", claim.run.active_key)], status="succeeded", owner="")
+
+        assert runs(portal) == [("calendars", "notification", "succeeded")] * 3
+
+    @pytest.mark.parametrize(("faults", "status"), [(2, 202), (3, 503)])
+    def test_a_run_that_ends_at_that_moment(
+        self, portal: House, monkeypatch: pytest.MonkeyPatch, faults: int, status: int
+    ) -> None:
+        """Between a run and no run the start is tried again; where that does not help, Graph is to send it again."""
+        start, tries = jobs.start, iter([True] * faults)
+
+        def busy(*arguments: Any, **more: Any) -> Any:
+            if next(tries, False):
+                raise RequestError("", code="sync-busy", status=409)
+            return start(*arguments, **more)
+
+        monkeypatch.setattr(jobs, "start", busy)
+
+        assert post(portal, subscribe(portal, "room")).status == status
+        assert heard(portal) == {"room": set()}
+
+    def test_many_at_once(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What comes in while one request writes waits together and is written at once; each is answered after its write."""
+        served: list[set[str]] = []
+        writing, go_on = Event(), Event()
+        write = _Ear._write
+
+        def slow(ear: _Ear, rooms: Any) -> None:
+            writing.set()
+            assert go_on.wait(30)
+            served.append(set(rooms))
+            write(ear, rooms)
+
+        monkeypatch.setattr(_Ear, "_write", slow)
+        monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 30)
+        items = {f"room-{number}": subscribe(portal, f"room-{number}") for number in range(20)}
+        first, *others = items.values()
+        with ThreadPoolExecutor(20) as pool:
+            answers = [pool.submit(post, portal, first)]
+            assert writing.wait(30)
+            answers += [pool.submit(post, portal, item) for item in others]
+            while len(portal.app.inbox._ear(NAME)._next.rooms) < len(others):
+                assert not any(answer.done() for answer in answers)
+            go_on.set()
+
+        assert {answer.result().status for answer in answers} == {202}
+        assert served == [{"room-0"}, set(items) - {"room-0"}]
+        assert set(heard(portal)) == set(items)
+
+
+def closed(storage: str) -> str:
+    """A connection string of the same storage where nothing listens."""
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", storage)
+
+
+class TestFaults:
+    """What cannot be stored is to be sent again: Graph does that for 4 hours after a 503."""
+
+    def test_tables_that_do_not_answer(self, portal: House, empty_storage: str) -> None:
+        """Before and after its sender is known, a notification that cannot be kept is a 503; afterwards it is taken."""
+        item, tables = subscribe(portal, "room"), portal.app.tables
+        broken = Tables(TableServiceClient.from_connection_string(closed(empty_storage), retry_total=0))
+        for _ in range(2):
+            portal.app.tables = broken
+            answer = post(portal, item)
+            assert (answer.status, answer.json["code"]) == (503, "storage-unavailable")
+            portal.app.tables = tables
+            assert post(portal, item).status == 202
+
+    def test_a_queue_that_does_not_answer(self, portal: House, empty_storage: str) -> None:
+        """Where the message cannot be sent the room is heard, the request is a 503, and the timer sends the message."""
+        item, queues = subscribe(portal, "room"), portal.app.queues
+        portal.app.queues = Queues(QueueServiceClient.from_connection_string(closed(empty_storage), retry_total=0))
+        assert post(portal, item).status == 503
+        portal.app.queues = queues
+        assert post(portal, item).status == 202
+        assert list(portal.messages()) == []
+        portal.clock.ahead += timedelta(minutes=6)
+
+        jobs.tick(portal.app, "calendars")
+
+        assert heard(portal) == {"room": set()}
+        assert list(portal.messages()) != []
+
+    def test_slow_storage(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Graph gets an answer in time even where storage takes longer."""
+        go_on = Event()
+        monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.05)
+        monkeypatch.setattr(_Ear, "_listens", lambda _: go_on.wait(30))
+        item = subscribe(portal, "room")
+        answer = post(portal, item)
+        go_on.set()
+
+        assert (answer.status, answer.json["code"]) == (503, "storage-busy")
+
+    def test_all_who_wait_for_a_write_that_fails(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A write that fails fails for each request that waits for it, and for no later one."""
+        items = [subscribe(portal, f"room-{number}") for number in range(8)]
+        for item in items:
+            post(portal, item)
+        barrier = Barrier(len(items))
+        listens, faults = _Ear._listens, iter([True])
+
+        def failing(ear: _Ear) -> bool:
+            if next(faults, False):
+                while len(ear._next.rooms) < len(items) - 1:
+                    pass
+                raise ServiceRequestError("reset")
+            return listens(ear)
+
+        monkeypatch.setattr(_Ear, "_listens", failing)
+
+        def after_all(item: Any) -> int:
+            barrier.wait(30)
+            return post(portal, item).status
+
+        with ThreadPoolExecutor(len(items)) as pool:
+            assert sorted(pool.map(after_all, items)) == [202] * 7 + [503]
