@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -212,7 +212,7 @@ def _times(raw: Mapping[str, Any], zone: str, room_zone: str) -> Times:
     start, end = (_moment(_mapping(raw, name), room_zone) for name in ("start", "end"))
     if end < start:
         raise Unreadable("ends-before-start")
-    return Times(start, end, zone)
+    return _checked(Times(start, end, zone))
 
 
 def _days(first: datetime, last: datetime, zone: str) -> Times:
@@ -401,33 +401,31 @@ def _title(reservation: Reservation) -> dict[str, Any]:
 
 
 def _when(reservation: Reservation) -> dict[str, Any]:
-    start, end = _render_times(reservation)
-    body: dict[str, Any] = {"start": start, "end": end, "isAllDay": reservation.times.all_day}
-    if reservation.kind == "series" and reservation.recurrence is not None:
-        body["recurrence"] = series.render(reservation.recurrence, reservation.times.zone)
-    return body
-
-
-def _render_times(reservation: Reservation) -> tuple[dict[str, str], dict[str, str]]:
     """Both ends as a wall clock's time with the Windows name of its zone, which every method takes; in UTC where that
     would not be clear. The hours of a series must follow its zone.
     """
     times = reservation.times
-    if times.first and times.last:
-        return _date(times.first, times.zone), _date(times.last, times.zone)
-    clear = all(
-        is_plain(to_wall(at, times.zone), times.zone) and is_shared(at, times.zone) for at in (times.start, times.end)
+    zone = times.zone if reservation.kind == "series" or _is_clear(times) else "UTC"
+    start, end = (
+        {"dateTime": wall.isoformat(timespec="seconds"), "timeZone": windows(zone)} for wall in _walls(times, zone)
     )
-    zone = times.zone if clear or reservation.kind == "series" else "UTC"
-    return _date_time(times.start, zone), _date_time(times.end, zone)
+    body: dict[str, Any] = {"start": start, "end": end, "isAllDay": times.all_day}
+    if reservation.kind == "series" and reservation.recurrence is not None:
+        body["recurrence"] = series.render(reservation.recurrence, times.zone)
+    return body
 
 
-def _date_time(at: datetime, zone: str) -> dict[str, str]:
-    return {"dateTime": to_wall(at, zone).isoformat(timespec="seconds"), "timeZone": windows(zone)}
+def _walls(times: Times, zone: str) -> list[datetime]:
+    """What the clocks of `zone` show at both ends; midnight in any zone for all-day events."""
+    if times.first and times.last:
+        return [datetime.combine(day, time()) for day in (times.first, times.last)]
+    return [to_wall(at, zone) for at in (times.start, times.end)]
 
 
-def _date(day: date, zone: str) -> dict[str, str]:
-    return {"dateTime": f"{day.isoformat()}T00:00:00", "timeZone": windows(zone)}
+def _is_clear(times: Times) -> bool:
+    """Whether the wall clock of their zone names both ends beyond doubt, for Microsoft too."""
+    ends = zip((times.start, times.end), _walls(times, times.zone), strict=True)
+    return all(is_shared(at, times.zone) and is_plain(wall, times.zone) for at, wall in ends)
 
 
 def _invited(room: Person, owner: Person | None, attendees: Sequence[Person]) -> list[dict[str, Any]]:
