@@ -337,6 +337,12 @@ def test_an_all_day_event_without_length_has_its_day() -> None:
         pytest.param({"type": "exception"}, BERLIN, None, id="not told, as in delta"),
         pytest.param({"type": "exception", "originalStart": "0001-01-01T00:00:00Z"}, BERLIN, None, id="null"),
         pytest.param(
+            {"type": "exception", "originalStart": "9999-12-30T00:00:00Z", **whole_days("2026-03-05", "2026-03-06")},
+            "Pacific/Kiritimati",
+            None,
+            id="never",
+        ),
+        pytest.param(
             {"type": "exception", "originalStart": "2026-03-04T08:00:00Z", **whole_days("2026-03-05", "2026-03-06")},
             SYDNEY,
             "2026-03-03T13:00:00",
@@ -792,6 +798,7 @@ odd_times = st.sampled_from(
         "9999-12-31T23:59:59.9999999",
         "9999-12-31T23:59:59-14:00",
         "9999-12-30T00:00:00Z",
+        "9999-12-28T00:00:00Z",
         "2026-02-30T00:00:00",
         "2026-03-05T24:00:00",
         "2026-03-08T02:30:00",

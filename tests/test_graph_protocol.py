@@ -29,6 +29,7 @@ from sync.graph.protocol import (
     retry_delay,
     same_origin,
     throttle_percentage,
+    whole_text,
 )
 
 SAMPLES = Path(__file__).parent / "samples" / "graph"
@@ -357,3 +358,16 @@ class TestToll:
     @pytest.mark.parametrize("text", ["", "much", "nan", "inf"])
     def test_an_unreadable_percentage_is_none(self, text):
         assert throttle_percentage(Headers({"x-ms-throttle-limit-percentage": text})) == 0
+
+
+@given(st.text(st.characters()))
+def test_whole_text(value: str) -> None:
+    """Whatever JSON can hold comes out as something that UTF-8 can, and is the same where it could already."""
+    whole = whole_text(value)
+
+    assert whole.encode().decode() == whole
+    assert whole == value or any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def test_half_an_emoji_is_a_replacement_character() -> None:
+    assert whole_text("Ann \ud83d") == "Ann \ufffd"

@@ -48,8 +48,8 @@ _RESPONSES = frozenset({"accepted", "tentativelyAccepted", "declined", "notRespo
 _ATTENDEES = frozenset({"required", "optional", "resource"})
 _PRIVATE = frozenset({"private", "confidential"})
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d{1,12})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
-# Table Storage has no date before 1601, and at the very end of the calendar no zone can be applied.
-_EARLIEST, _LATEST = datetime(1601, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+# Table Storage has no date before 1601, and at the very end of the calendar no day can be added.
+_EARLIEST, _LATEST = datetime(1601, 1, 2, tzinfo=UTC), datetime(9999, 12, 28, tzinfo=UTC)
 
 
 class Unreadable(ValueError):
