@@ -28,7 +28,14 @@ Row = dict[str, Any]
 
 
 class Conflict(Exception):
-    """A condition of the write did not hold: somebody else wrote first, or the row is gone or already there."""
+    """A condition of a write did not hold: somebody else wrote first, or the row is gone or already there.
+
+    `place` is that of the write in its transaction.
+    """
+
+    def __init__(self, code: str = "", place: int = 0) -> None:
+        super().__init__(code)
+        self.place = place
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,8 @@ def _operation(partition: str, write: Write) -> Any:
 def _conflict_or(error: HttpResponseError) -> Exception:
     """Conflict for the answers that mean a condition failed, else the SDK's own error."""
     lost = isinstance(error, ResourceExistsError | ResourceNotFoundError) or error.status_code in (404, 409, 412)
-    return Conflict(str(getattr(error, "error_code", ""))) if lost else error
+    place = error.index if isinstance(error, TableTransactionError) else 0
+    return Conflict(str(getattr(error, "error_code", "")), place) if lost else error
 
 
 def _encode(partition: str, key: str, row: Mapping[str, Any]) -> dict[str, Any]:

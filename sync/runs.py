@@ -190,8 +190,11 @@ class Claim:
         plan: Sequence[PlanLine] = (),
         outcomes: Mapping[str, int] | None = None,
         **fields: Any,
-    ) -> None:
-        """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`."""
+    ) -> list[str]:
+        """Write everything or nothing (at most 95 `writes`); `fields` are set on the run, such as `checkpoint`.
+
+        Returns the new etags of `writes`, none where the answer to the write was lost. Raises Conflict where a condition of `writes` itself does not hold.
+        """
         packed = [*self._pack(LOG, log, now), *self._pack(PLAN, plan, now)]
         for _ in range(_COMMIT_ATTEMPTS):
             counts = dict(Counter(self.run.counts) + Counter(outcomes or {}))
@@ -202,14 +205,16 @@ class Claim:
                 steps += self._head.append(changes, run.id, now)
             try:
                 etags = self._data.commit(run.connection, steps)
-            except Conflict:
+            except Conflict as conflict:
                 if self._reload(run):
-                    return
+                    return []
+                if 0 < conflict.place <= len(writes):
+                    raise
                 continue
             self._etag, self.run = etags[0], run
             if changes:
                 self._head.advance(etags[-1])
-            return
+            return etags[1 : len(writes) + 1]
         raise Deferred("A transaction kept meeting others", until=now, code="storage-busy")
 
     def release(self, now: datetime, **fields: Any) -> None:

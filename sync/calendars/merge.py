@@ -103,7 +103,9 @@ class Verdict:
 
 def changed(one: Agreed, other: Agreed) -> frozenset[Group]:
     """The groups in which two states differ. An unknown title differs from none, unless it became private or public."""
-    return frozenset(group for group, part in _GROUPS.items() if part(one) != part(other) and not _blind(group, one, other))
+    return frozenset(
+        group for group, part in _GROUPS.items() if part(one) != part(other) and not _blind(group, one, other)
+    )
 
 
 def _blind(group: Group, one: Agreed, other: Agreed) -> bool:
@@ -225,7 +227,9 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     left = changed(_base(after), after.agreed()) if ours else frozenset()
     if left:
         after = after.linked(state="updating")
-    after = replace(after, sync_state=_sync_state(known, lost=bool(lost), left=bool(left)), note="" if not lost else "outlook-won")
+    after = replace(
+        after, sync_state=_sync_state(known, lost=bool(lost), left=bool(left)), note="" if not lost else "outlook-won"
+    )
     visible = theirs or _shown(after) != _shown(known)
     if after == known:
         return Verdict(None, "unchanged")
@@ -277,9 +281,7 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], now: datetim
     taken: dict[str, Any] = {}
     if "time" in groups:
         taken["times"] = seen.times
-    if "title" in groups and (seen.title.source != "placeholder" or known.title_source == "placeholder" or known.private):
-        taken |= {"title": seen.title.text, "title_source": seen.title.source, "private": seen.title.private}
-    elif known.title_source == "placeholder" and seen.title.source != "placeholder":
+    if _takes_title(known, seen, groups):
         taken |= {"title": seen.title.text, "title_source": seen.title.source, "private": seen.title.private}
     if seen.organizer != "room":
         taken |= {"owner": seen.remote.organizer, "attendees": _attendees(seen)}
@@ -296,6 +298,13 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], now: datetim
     return replace(after, link=_bound(known.link, seen, seen.agreed()))
 
 
+def _takes_title(known: Reservation, seen: Seen, groups: frozenset[Group]) -> bool:
+    """A placeholder never replaces a known title, and yields to the first real one."""
+    if seen.title.source == "placeholder":
+        return known.private
+    return "title" in groups or known.title_source == "placeholder"
+
+
 def vanished(known: Reservation, now: datetime, *, declined: bool = False) -> Verdict:
     """What becomes of a reservation whose event is proved to be gone; `declined` by the room, the meeting going on."""
     if known.link.state == "gone":
@@ -303,7 +312,9 @@ def vanished(known: Reservation, now: datetime, *, declined: bool = False) -> Ve
     if known.link.state == "deleting":
         return Verdict(known.linked(state="gone"), "unchanged")
     status: Status = "declined" if declined else "cancelled"
-    ended = replace(known, status=status, updated_at=now, sync_state=_ended_state(status), note="room-declined" if declined else "")
+    ended = replace(
+        known, status=status, updated_at=now, sync_state=_ended_state(status), note="room-declined" if declined else ""
+    )
     return Verdict(ended.linked(state="gone", cause=REMOTE), "deleted", "deleted")
 
 

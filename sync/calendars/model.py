@@ -198,7 +198,7 @@ class RoomState:
 
     `mailbox` is the address that all this belongs to. `delta_link` goes with the window from `window_start` to
     `window_end`, opened on the room's local day `window_day`. `full_at` is when the last full round began,
-    `silent_since` when the room was last looked at or heard of. `suspects` are removals that wait for a second round.
+    `silent_since` when the room was last looked at or heard of. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
     """
 
     status: RoomStatus = "pending"
@@ -218,6 +218,7 @@ class RoomState:
     failures: int = 0
     suspects: int = 0
     suspected_at: datetime | None = None
+    awaiting: bool = False
     subscription: Subscription | None = None
     no_subscription_until: datetime | None = None
 

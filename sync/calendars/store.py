@@ -12,7 +12,8 @@ removed|{room}              the room is gone; what is left of it, here and at Gr
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
@@ -130,6 +131,30 @@ def load_reservations(data: Table, connection: str, room: str) -> list[tuple[Res
     """All reservations of a room, ended and cancelled ones too, with their etags."""
     rows = data.scan(connection, f"{RESERVATION}{encode_key(room)}|")
     return [(parse_reservation(row), row["etag"]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What waits in a room: the etags of the rows that say so. `flags` came with a lifecycle event."""
+
+    heard: str | None = None
+    flags: frozenset[str] = frozenset()
+    sends: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_todos(data: Table, connection: str) -> dict[str, Todo]:
+    """What waits, by room: one transaction where nothing does."""
+    found: dict[str, Todo] = {}
+    for row in data.scan(connection, TODO):
+        room, what, *_ = row["key"][len(TODO) :].split("|")
+        room = decode_key(room)
+        todo = found.get(room, Todo())
+        if what == "heard":
+            flags = frozenset(name for name in ("renew", "recreate") if row.get(name))
+            found[room] = replace(todo, heard=row["etag"], flags=flags)
+        else:
+            found[room] = replace(todo, sends={**todo.sends, row["reservation"]: row["etag"]})
+    return found
 
 
 def touch_slots(room: str) -> Write:
