@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from storage.tables import Write
+from sync.calendars.merge import Verdict
 from sync.calendars.model import Reservation
 from sync.calendars.store import (
     load_reservation,
@@ -62,6 +63,17 @@ class Ledger:
         told = self._changed.get(reservation.id)
         self._held[reservation.id] = reservation
         self._changed[reservation.id] = change or told
+
+    def apply(self, known: Reservation | None, verdict: Verdict) -> set[str]:
+        """Count a verdict about `known` and store what it changes; the ids of the reservations that it is about."""
+        self.count(verdict.outcome)
+        after = verdict.reservation
+        if after is not None:
+            self.put(after, verdict.change)
+            if verdict.lost:
+                self.note(after.id, verdict.outcome, "outlook-won")
+        about = after or known
+        return {about.id} if about else set()
 
     def sent(self, reservation_id: str) -> None:
         """Nothing of it waits to be sent any more."""

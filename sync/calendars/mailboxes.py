@@ -104,7 +104,9 @@ def fetch_view(graph: GraphClient, mailbox: str, start: datetime, end: datetime)
     return _all(graph, f"/users/{quote(mailbox, safe='@')}/calendarView", params)
 
 
-def fetch_instances(graph: GraphClient, mailbox: str, master: str, window: tuple[datetime, datetime]) -> list[Raw] | None:
+def fetch_instances(
+    graph: GraphClient, mailbox: str, master: str, window: tuple[datetime, datetime]
+) -> list[Raw] | None:
     """The instances of a series in the window, None where the series is gone (Learn: List instances)."""
     params = {**_window(*window), "$select": SELECT, "$top": str(PAGE)}
     try:
@@ -146,7 +148,7 @@ def fetch_events(graph: GraphClient, mailbox: str, events: Iterable[str]) -> dic
     return found
 
 
-def fetch_copies(graph: GraphClient, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw | None | Denied]:
+def fetch_copies(graph: GraphClient, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw | Denied | None]:
     """Organizers' copies by (mailbox, iCalUId): the event, None where there is none, or why it cannot be read."""
     paths = {key: (key[0], copy_path(*key)) for key in sorted(set(wanted))}
     answers = _batched(graph, paths)
@@ -159,7 +161,7 @@ def copy_path(mailbox: str, ical: str) -> str:
     return f"{event_path(mailbox)}?" + urlencode({"$filter": f"iCalUId eq '{escaped}'", "$select": SELECT})
 
 
-def _copy(status: int, body: Any) -> Raw | None | Denied:
+def _copy(status: int, body: Any) -> Raw | Denied | None:
     if status == 200 and isinstance(body, Mapping):
         values = body.get("value")
         copies = [one for one in values if isinstance(one, Mapping)] if isinstance(values, list) else []
@@ -195,7 +197,8 @@ def _fill(
     waiting: Sequence[tuple[K, tuple[str, str]]],
 ) -> tuple[list[tuple[K, tuple[str, str]]], list[tuple[K, tuple[str, str]]]]:
     """The next batch, and what is left for others."""
-    part, left = [], []
+    part: list[tuple[K, tuple[str, str]]] = []
+    left: list[tuple[K, tuple[str, str]]] = []
     open_calls: Counter[str] = Counter()
     for one in waiting:
         mailbox = one[1][0]

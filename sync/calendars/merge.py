@@ -23,14 +23,16 @@ from sync.calendars.model import (
     imported_id,
     occurrence_id,
 )
+from sync.calendars.patterns import canonical
 from sync.feed import ChangeKind
 from sync.runs import Outcome
 
-Group = Literal["time", "title", "free"]
+Group = Literal["time", "title", "free", "pattern"]
 _GROUPS: Mapping[Group, Callable[[Agreed], Any]] = {
     "time": lambda agreed: (agreed.start, agreed.end),
     "title": lambda agreed: (agreed.title, agreed.private),
     "free": lambda agreed: agreed.free,
+    "pattern": lambda agreed: agreed.pattern,
 }
 LOCAL, REMOTE, CLASH, MOVED = "local", "remote", "lost-clash", "moved"
 
@@ -83,8 +85,9 @@ class Seen:
             end=end,
             cancelled=self.remote.cancelled,
             organizer=self.address,
-            free=self.remote.free,
+            free=self.remote.free and self.kind != "series",
             private=self.title.private,
+            pattern=canonical(self.remote.recurrence),
         )
 
 
@@ -212,7 +215,8 @@ def _while_deleting(known: Reservation, seen: Seen, now: datetime) -> Verdict:
 def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     if seen.status in ("cancelled", "declined"):
         ended = replace(known, status=seen.status, updated_at=now, sync_state=_ended_state(seen.status))
-        return Verdict(ended.linked(state="gone", cause=REMOTE, room_etag=seen.remote.etag), "deleted", "deleted")
+        ended = ended.linked(state="gone", cause=REMOTE, room_etag=seen.remote.etag)
+        return Verdict(ended, "deleted", "deleted" if seen.status == "cancelled" else "updated")
     base = known.link.base or known.agreed()
     theirs = changed(base, seen.agreed())
     if _stale(known, seen):
@@ -281,6 +285,8 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], now: datetim
     taken: dict[str, Any] = {}
     if "time" in groups:
         taken["times"] = seen.times
+    if "pattern" in groups:
+        taken["recurrence"] = seen.remote.recurrence
     if _takes_title(known, seen, groups):
         taken |= {"title": seen.title.text, "title_source": seen.title.source, "private": seen.title.private}
     if seen.organizer != "room":
@@ -315,7 +321,7 @@ def vanished(known: Reservation, now: datetime, *, declined: bool = False) -> Ve
     ended = replace(
         known, status=status, updated_at=now, sync_state=_ended_state(status), note="room-declined" if declined else ""
     )
-    return Verdict(ended.linked(state="gone", cause=REMOTE), "deleted", "deleted")
+    return Verdict(ended.linked(state="gone", cause=REMOTE), "deleted", "updated" if declined else "deleted")
 
 
 def loses(ours: Reservation, other: Reservation) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
+from sync.calendars.patterns import canonical
+
 Kind = Literal["single", "series", "occurrence", "exception"]
 Origin = Literal["portal", "microsoft"]
 TitleSource = Literal["local", "organizer", "room", "placeholder"]
@@ -62,7 +64,9 @@ class Times:
 
 @dataclass(frozen=True)
 class Agreed:
-    """The fields of an event that both sides are compared by. `title` is None where it is a placeholder or private."""
+    """The fields of an event that both sides are compared by. `title` is None where it is a placeholder or private,
+    `pattern` the recurrence of a series.
+    """
 
     title: str | None
     start: str
@@ -71,6 +75,7 @@ class Agreed:
     organizer: str
     free: bool
     private: bool
+    pattern: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,9 @@ class Reservation:
             end=end,
             cancelled=self.status == "cancelled",
             organizer=self.link.organizer_address.lower(),
-            free=not self.blocking,
+            free=not self.blocking and self.kind != "series",
             private=self.private,
+            pattern=canonical(self.recurrence),
         )
 
     def linked(self, **changes: Any) -> "Reservation":

@@ -10,7 +10,7 @@ from sync.calendars.ledger import Ledger
 from sync.calendars.mailboxes import Denied
 from sync.calendars.model import Policy, Room, RoomState
 from sync.calendars.store import Todo
-from sync.models import CalendarsSettings
+from sync.sync_settings import CalendarsSettings
 
 if TYPE_CHECKING:
     from sync.graph.client import GraphClient
@@ -36,13 +36,8 @@ class Denials:
         until = now + DENIAL_KEPT
         self._known[mailbox.lower()] = (denied.reason, until)
         write = Write("replace", DENIAL + encode_key(mailbox.lower()), {"reason": denied.reason, "until": until})
-        self._work.app.tables.data.commit(self._work.connection, [write])
-
-    def clear(self) -> None:
-        """Ask everybody again: an admin has asked for a full sync."""
-        for mailbox in self._known:
-            self._work.app.tables.data.commit(self._work.connection, [Write("delete", DENIAL + encode_key(mailbox))])
-        self._known = {}
+        if not self._work.run.dry_run:
+            self._work.app.tables.data.commit(self._work.connection, [write])
 
     def any_denied(self, now: datetime) -> bool:
         """Whether a mailbox of the tenant itself is closed to the app."""

@@ -1,0 +1,108 @@
+"""What is gone from a room's calendar: proved one by one, and not believed at once where it is much."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from sync.calendars.event import Remote
+from sync.calendars.findings import Findings, parse
+from sync.calendars.mailboxes import fetch_events
+from sync.calendars.merge import Seen, Title, decide, vanished
+from sync.calendars.model import Reservation
+from sync.calendars.organizers import room_declined, see
+from sync.calendars.visit import Visit
+
+SAFE_REMOVALS, SAFE_SHARE = 5, 0.3
+AGREE_AFTER = timedelta(minutes=10)
+
+
+def remove(visit: Visit, findings: Findings, matched: set[str]) -> None:
+    """End what is proved to be gone, unless it is so much that a second look has to agree."""
+    missing = [one for one in visit.ledger if one.id not in matched and _seems_gone(visit, one, findings)]
+    if not missing:
+        visit.set(suspects=0, suspected_at=None)
+        return
+    still_there = _still_there(visit, missing, findings)
+    gone = [one for one in missing if one.id not in still_there]
+    for one in missing:
+        if one.id in still_there:
+            visit.ledger.apply(
+                one, decide(one, _again(visit, one, still_there[one.id]), visit.room.id, visit.work.now())
+            )
+    if _is_too_much(visit, gone):
+        _hold(visit, gone)
+        return
+    visit.set(suspects=0, suspected_at=None)
+    for one in gone:
+        declined = one.link.state != "deleting" and room_declined(visit, one)
+        visit.ledger.apply(one, vanished(one, visit.work.now(), declined=declined))
+
+
+def _seems_gone(visit: Visit, one: Reservation, findings: Findings) -> bool:
+    """Leaving the window is not deletion: only what should be in a listing and is not, or is said to be removed."""
+    link = one.link
+    if link.state not in ("linked", "updating", "deleting") or not link.room_event:
+        return False
+    if link.room_event in findings.unreadable:
+        return False
+    if {link.room_event, link.master} & (findings.removed | findings.gone_series):
+        return True
+    start, end = visit.window
+    inside = one.kind != "series" and one.times.start < end and start < one.times.end
+    listed = findings.complete or link.master in findings.instances
+    return inside and listed and link.room_event not in findings.seen()
+
+
+def _still_there(visit: Visit, missing: Iterable[Reservation], findings: Findings) -> dict[str, Remote]:
+    """The events, by reservation, of those that are there all the same. A series that is gone takes all of it along."""
+    gone = set(findings.gone_series)
+    masters = {one.link.master for one in missing if one.link.master} - gone - findings.masters.keys()
+    if masters:
+        answers = fetch_events(visit.graph, visit.mailbox, masters)
+        gone |= {master for master, raw in answers.items() if raw is None}
+    doubtful = {one.link.room_event: one.id for one in missing if not {one.link.room_event, one.link.master} & gone}
+    found: dict[str, Remote] = {}
+    for event, raw in (fetch_events(visit.graph, visit.mailbox, doubtful) if doubtful else {}).items():
+        remote = None if raw is None else parse(visit, event, raw, findings)
+        if remote is not None:
+            found[doubtful[event]] = remote
+    return found
+
+
+def _again(visit: Visit, one: Reservation, remote: Remote) -> Seen:
+    """An event that was looked up by itself: what the organizer's copy adds is known already."""
+    seen = see(visit, remote, None)
+    title = seen.title if one.link.organizer == "room" else Title(one.title, one.title_source, one.private)
+    return replace(
+        seen,
+        title=title,
+        organizer=one.link.organizer,
+        address=one.link.organizer_address,
+        master=one.link.master,
+        series=one.series,
+        original_start=one.original_start,
+    )
+
+
+def _is_too_much(visit: Visit, gone: list[Reservation]) -> bool:
+    now = visit.work.now()
+    units = _units(one for one in gone if one.live and one.link.state != "deleting")
+    total = _units(one for one in visit.ledger if one.live and one.link.room_event and one.times.end > now)
+    if len(units) <= max(SAFE_REMOVALS, SAFE_SHARE * len(total)):
+        return False
+    since = visit.state.suspected_at
+    return since is None or now - since < AGREE_AFTER
+
+
+def _units(reservations: Iterable[Reservation]) -> set[str]:
+    """A series is one thing to lose."""
+    return {one.series or one.id for one in reservations}
+
+
+def _hold(visit: Visit, gone: list[Reservation]) -> None:
+    """Delete nothing, and look at everything anew in ten minutes."""
+    since = visit.state.suspected_at or visit.work.now()
+    visit.set(suspects=len(gone), suspected_at=since, delta_link="", retry_at=since + AGREE_AFTER)
+    for one in gone:
+        visit.ledger.count("skipped")
+        visit.ledger.note(one.id, "skipped", "remote-empty")
