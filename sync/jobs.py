@@ -246,6 +246,12 @@ def wake(app: "App", connection: str) -> None:
             app.tables.data.commit(connection, [_move_due(sync, now, state)])
 
 
+def start_waiting(app: "App", connection: str, sync: str) -> None:
+    """A run for what waits, unless the sync is off or its credential has lapsed: then it waits on."""
+    if not app.lapsed(connection) and load_settings(app, connection, sync)[0].enabled:
+        start(app, connection, sync, trigger="notification", checkpoint={"waiting": True})
+
+
 def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
     """Send a message for an active run that no worker holds and that has waited too long, or at once if `urgent`."""
     now = app.clock()
@@ -346,6 +352,9 @@ def _schedule(settings: SyncSettings) -> schedule.Schedule:
 
 def work(app: "App", message: Mapping[str, Any]) -> None:
     """One slice of the run that `message` names; a message for a run that is over, or held by another, is dropped."""
+    if "start" in message:
+        start_waiting(app, message["connection"], message["start"])
+        return
     connection, run_id = message["connection"], message["run"]
     meter = Meter()
     token = METER.set(meter)
@@ -387,8 +396,7 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
             held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
             _end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
-            if run.sync in app.waiting and app.waiting[run.sync](app, run.connection):
-                start(app, run.connection, run.sync, trigger="notification")
+            _follow(app, run)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
@@ -407,6 +415,13 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         with suppress(Exception):
             claim.release(app.clock())
         raise
+
+
+def _follow(app: "App", run: Run) -> None:
+    """Have another run come after one that has ended, where something came too late for it or waits for a later time."""
+    wait = app.waiting[run.sync](app, run.connection) if run.sync in app.waiting else None
+    if wait is not None:
+        app.queues.send(SCHEDULED, {"connection": run.connection, "start": run.sync}, wait)
 
 
 def _cost(before: Run, job: Work, meter: Meter) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
 from sync import connections, contacts, directory, photos
+from sync.calendars import run as calendars
 from sync.connections import REMOVAL, Connection
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.graph.budget import Budget, BudgetState
@@ -41,10 +42,11 @@ EXECUTORS: Mapping[str, Executor] = {
     "devices": directory.run_devices,
     "contacts": contacts.run_contacts,
     "photos": photos.run_photos,
+    "calendars": calendars.run_calendars,
     REMOVAL: connections.remove,
 }
-# Whether there is work for another run of a sync that came too late for the one that has just ended.
-WAITING: Mapping[str, Callable[["App", str], bool]] = {}
+# Seconds until another run of a sync has to follow one that has ended; None where nothing waits for one.
+WAITING: Mapping[str, Callable[["App", str], float | None]] = {"calendars": calendars.waiting}
 # What a managed identity's token is for (Learn: Configure an application to trust a managed identity).
 FEDERATION = {
     "global": "api://AzureADTokenExchange",
@@ -95,7 +97,7 @@ class App:
     identity: Callable[[str | None, str], str]
     clock: Callable[[], datetime] = utc_now
     executors: Mapping[str, Executor] = field(default_factory=lambda: EXECUTORS)
-    waiting: Mapping[str, Callable[["App", str], bool]] = field(default_factory=lambda: WAITING)
+    waiting: Mapping[str, Callable[["App", str], float | None]] = field(default_factory=lambda: WAITING)
 
     def __post_init__(self) -> None:
         self.inbox = Inbox(self)

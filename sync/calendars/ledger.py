@@ -16,7 +16,7 @@ from sync.calendars.store import (
     touch_slots,
 )
 from sync.feed import Change, ChangeKind
-from sync.runs import LogLine, Outcome
+from sync.runs import LogLine, Outcome, PlanLine
 
 if TYPE_CHECKING:
     from sync.jobs import Work
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 ENTITY = "reservation"
 _ROWS = 45  # of a transaction of 100: each with the row that says it is to be sent, and a change
 
+_TO_SEND = frozenset({"creating", "updating", "deleting"})
+_ACTIONS: Mapping[ChangeKind, str] = {
+    "created": "create",
+    "restored": "create",
+    "updated": "update",
+    "deleted": "delete",
+    "invited": "update",
+}
 _REMEDIES = {
     "room-busy": "Choose another time: the room was taken meanwhile.",
     "outlook-won": "Nothing to do: the same was changed in Outlook, which counts.",
@@ -87,6 +95,15 @@ class Ledger:
         """A line of the run log; the item is counted apart."""
         remedy = _REMEDIES.get(reason, "")
         self._log.append(LogLine("error" if level == "error" else "warning", entity, item, outcome, reason, remedy))
+
+    def outcomes(self) -> dict[str, int]:
+        """How the items of this visit have counted so far."""
+        return dict(self._outcomes)
+
+    def plan(self) -> list[PlanLine]:
+        """What `commit` would write, and what would be sent then."""
+        lines = [PlanLine(ENTITY, one, _ACTIONS[change], "outlook") for one, change in self._changed.items() if change]
+        return lines + [PlanLine(ENTITY, one.id, "send", one.link.state) for one in self if one.link.state in _TO_SEND]
 
     def commit(self, now: datetime, last: Sequence[Write] = ()) -> None:
         """Write everything; `last`, the outcomes and the log go with the last transaction. Raises Conflict."""

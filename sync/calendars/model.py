@@ -204,7 +204,8 @@ class RoomState:
 
     `mailbox` is the address that all this belongs to. `delta_link` goes with the window from `window_start` to
     `window_end`, opened on the room's local day `window_day`. `full_at` is when the last full round began,
-    `silent_since` when the room was last looked at or heard of. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
+    `silent_since` when its calendar was last read, `look_again` when to read it once more after a
+    notification that came before what it told of. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
     """
 
     status: RoomStatus = "pending"
@@ -221,6 +222,7 @@ class RoomState:
     synced_at: datetime | None = None
     failing_since: datetime | None = None
     retry_at: datetime | None = None
+    look_again: datetime | None = None
     failures: int = 0
     suspects: int = 0
     suspected_at: datetime | None = None

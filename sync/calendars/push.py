@@ -7,7 +7,7 @@ with a transactionId: whatever becomes of the answer, sending it again makes no 
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from sync.calendars.event import READ_HEADERS, Remote, Unreadable, parse_event, render_create, render_update
@@ -54,16 +54,19 @@ def _create(visit: Visit, one: Reservation) -> None:
         if one.link.payload:
             return  # it may have been sent already: the room's copy will tell
         one = replace(one.linked(organizer="room", organizer_address=""), note="created-on-room")
+    found = _look_first(visit, one) if one.link.organizer == "room" else None
+    if found is _BUSY:
+        _reject(visit, one, "room-busy", CLASH)
+    elif found is not None:
+        _created(visit, one, found, certain=False)
+    else:
+        _post(visit, one)
+
+
+def _post(visit: Visit, one: Reservation) -> None:
+    """Send the create to the calendar of the room or of the owner."""
     on_user = one.link.organizer == "user"
     mailbox = one.link.organizer_address if on_user else visit.mailbox
-    if not on_user:
-        found = _look_first(visit, one)
-        if found is _BUSY:
-            _reject(visit, one, "room-busy", CLASH)
-            return
-        if found is not None:
-            _created(visit, one, found, certain=False)
-            return
     one = _freeze(visit, one, mailbox, on_user=on_user)
     try:
         answer = visit.graph.write("POST", event_path(mailbox), one.link.payload, headers=READ_HEADERS)
@@ -260,8 +263,6 @@ def _reject(visit: Visit, one: Reservation, note: str, cause: str) -> None:
         visit.ledger.sent(each.id)
     visit.ledger.count("failed")
     visit.ledger.note(one.id, "failed", note)
-    if one.link.cause == "":
-        _undo_move(visit, one)
 
 
 # --- change ----------------------------------------------------------------------------------------------------------
@@ -479,10 +480,6 @@ def _has_moved(visit: Visit, old: Reservation) -> bool:
     new_room = old.link.cause.partition(":")[2]
     found = load_reservation(visit.work.app.tables.data, visit.work.connection, new_room, old.id)
     return found is None or not found[0].live or found[0].link.state in ("linked", "updating")
-
-
-def _undo_move(_visit: Visit, _one: Reservation) -> None:
-    return
 
 
 _SENDERS: Mapping[str, Callable[[Visit, Reservation], None]] = {

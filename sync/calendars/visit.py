@@ -9,6 +9,7 @@ from storage.tables import Write, decode_key, encode_key
 from sync.calendars.ledger import Ledger
 from sync.calendars.mailboxes import Denied
 from sync.calendars.model import Policy, Room, RoomState
+from sync.calendars.rooms import policy_of
 from sync.calendars.store import Todo
 from sync.sync_settings import CalendarsSettings
 
@@ -46,7 +47,9 @@ class Denials:
 
 @dataclass
 class Visit:
-    """What one look at a room needs. `full` is a full round that an admin asked for."""
+    """What one look at a room needs. `full` is a full round that an admin asked for; `again`
+    asks for another round at the end.
+    """
 
     work: "Work"
     room: Room
@@ -55,6 +58,7 @@ class Visit:
     settings: CalendarsSettings
     denials: Denials
     full: bool = False
+    again: bool = field(default=False, init=False)
     _ledger: Ledger | None = field(default=None, init=False)
 
     @property
@@ -95,11 +99,6 @@ class Visit:
     def set(self, **changes: object) -> None:
         """Change the room's state, which is stored at the end of the visit."""
         self.state = replace(self.state, **changes)  # type: ignore[arg-type] # fields by name
-
-
-def policy_of(settings: CalendarsSettings) -> Policy:
-    """The policy that the settings come to."""
-    return Policy(settings.delegation, settings.strict_mode, settings.create_on_user_calendar)
 
 
 def window_of(settings: CalendarsSettings, zone: str, now: datetime) -> tuple[datetime, datetime]:

@@ -1,0 +1,51 @@
+"""Rooms that are switched off or removed, and rooms that get another calendar."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+from storage.tables import Conflict, Write
+from sync import subscriptions
+from sync.calendars import store
+from sync.calendars.model import Link, LinkState, RoomState
+from sync.calendars.rooms import finish_removal
+from sync.calendars.store import Todo
+from sync.calendars.visit import Visit
+from sync.jobs import Work
+
+
+def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool) -> RoomState | None:
+    """No more calls for this room: its subscription goes, and all of its state (None) where the room is removed."""
+    data, key = work.app.tables.data, store.state_key(room)
+    if state.subscription:
+        subscriptions.remove(work.graph, work.app, work.connection, state)
+    after = replace(state, subscription=None)
+    if not removed:
+        work.claim.commit(work.now(), [Write("replace", key, store.state_row(after))])
+    elif store.load_state(data, work.connection, room)[1] is not None:
+        work.claim.commit(work.now(), [Write("delete", key)])
+    if todo.heard:
+        with suppress(Conflict):
+            data.commit(work.connection, [Write("delete", store.heard_key(room), etag=todo.heard)])
+    if not removed:
+        return after
+    finish_removal(work.app, work.connection, room)
+    return None
+
+
+def move_in(visit: Visit) -> None:
+    """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
+    now = visit.work.now()
+    if visit.state.subscription:
+        subscriptions.remove(visit.graph, visit.work.app, visit.work.connection, visit.state)
+    if visit.state.mailbox:
+        for one in visit.ledger:
+            if not one.live or one.times.end <= now:
+                continue
+            if one.origin == "portal":
+                fresh: LinkState = "none" if one.kind in ("occurrence", "exception") else "creating"
+                again = replace(one, generation=one.generation + 1, sync_state="pending", updated_at=now)
+                visit.ledger.put(replace(again, link=Link(state=fresh)), "updated")
+            else:
+                ended = replace(one, status="cancelled", updated_at=now)
+                visit.ledger.put(ended.linked(state="gone", cause="remote"), "deleted")
+    visit.state = RoomState(mailbox=visit.mailbox, since=visit.room.since, full_at=visit.state.full_at)

@@ -1,0 +1,358 @@
+"""The calendars sync: one run of a connection looks at every room that has a reason, one after the other.
+
+What a run does next follows from what is stored alone, so a run that is killed or stopped is gone on with by any other.
+A room is committed as a whole: first what its calendar showed, with the delta link that goes with it, then each thing
+that was sent.
+"""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from storage.tables import Conflict, Write
+from sync import subscriptions
+from sync.calendars import store
+from sync.calendars.leaving import leave, move_in
+from sync.calendars.model import Room, RoomState
+from sync.calendars.pull import pull
+from sync.calendars.push import push
+from sync.calendars.reasons import ROUND, Reason, reasons, urgency
+from sync.calendars.store import Todo, load_rooms, load_states, load_todos
+from sync.calendars.visit import Denials, Visit, window_of
+from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError, TenantsyncError
+from sync.jobs import Finish, Work
+from sync.runs import STATE, LogLine
+from sync.sync_settings import CalendarsSettings
+
+if TYPE_CHECKING:
+    from sync.wiring import App
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = timedelta(seconds=60)
+REREAD = timedelta(seconds=2)
+PATIENCE = timedelta(minutes=60)
+RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
+ATTEMPTS = 3
+QUIET_ROOMS = 40
+POLL = timedelta(minutes=15)
+_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Board:
+    """All rooms of a connection and what waits in them, as this slice knows it."""
+
+    work: Work
+    settings: CalendarsSettings
+    rooms: dict[str, Room]
+    states: dict[str, RoomState]
+    todos: dict[str, Todo]
+    read_at: datetime
+    full_start: datetime | None
+    polls: bool
+    denials: Denials
+    quiet: dict[str, RoomState] = field(default_factory=dict)
+    planned: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, work: Work) -> "Board":
+        """Four transactions for up to 1,000 rooms, and one for the state of the sync."""
+        data, name = work.app.tables.data, work.connection
+        settings = work.settings
+        assert isinstance(settings, CalendarsSettings)
+        state = work.state()
+        return cls(
+            work=work,
+            settings=settings,
+            rooms={room.id: room for room in load_rooms(data, name)},
+            states=load_states(data, name),
+            todos=load_todos(data, name),
+            read_at=work.now(),
+            full_start=state.get("full_start"),
+            polls=not work.run.checkpoint.get("waiting") or work.now() - state.get("polled_at", _NEVER) >= POLL,
+            denials=Denials(work),
+        )
+
+    def next(self) -> tuple[str, frozenset[Reason]] | None:
+        """The room to look at next, and why. What waits is read again every two seconds, and before the end."""
+        now = self.work.now()
+        if now - self.read_at >= REREAD:
+            self.reread(now)
+        found = self._most_urgent(now)
+        if found is None and now > self.read_at:
+            self.reread(now)
+            found = self._most_urgent(now)
+        return found
+
+    def reread(self, now: datetime) -> None:
+        self.todos = load_todos(self.work.app.tables.data, self.work.connection)
+        self.read_at = now
+
+    def _most_urgent(self, now: datetime) -> tuple[str, frozenset[Reason]] | None:
+        known = self.rooms.keys() | self.states.keys() | self.todos.keys()
+        due = [(key, self._reasons(key, now)) for key in sorted(known - self.planned)]
+        return min([each for each in due if each[1]], key=lambda each: urgency(each[1]), default=None)
+
+    def _reasons(self, key: str, now: datetime) -> frozenset[Reason]:
+        room, state = self.rooms.get(key), self.state(key)
+        if room is None:
+            return frozenset({"leave"})
+        return reasons(
+            room,
+            state,
+            self.todos.get(key, Todo()),
+            now=now,
+            window=window_of(self.settings, room.time_zone, now),
+            full_start=self.full_start,
+            polls=self.polls,
+            subscribes=not self.work.run.dry_run and subscriptions.wants(self.work.app, room, state, now),
+        )
+
+    def state(self, room: str) -> RoomState:
+        return self.states.get(room, RoomState())
+
+    def keep(self, room: str, state: RoomState, *, quiet: bool) -> list[Write]:
+        """Note the state. That of a quiet room is stored together with others; the write of any other is returned."""
+        self.states[room] = state
+        if quiet:
+            self.quiet[room] = state
+            if len(self.quiet) >= QUIET_ROOMS:
+                self.flush()
+            return []
+        self.quiet.pop(room, None)
+        return [Write("replace", store.state_key(room), store.state_row(state))]
+
+    def flush(self) -> None:
+        """Store the states of quiet rooms."""
+        if self.quiet:
+            writes = [Write("replace", store.state_key(room), store.state_row(one)) for room, one in self.quiet.items()]
+            self.work.claim.commit(self.work.now(), writes)
+            self.quiet = {}
+
+
+def run_calendars(work: Work) -> Finish | None:
+    """One slice of the calendars sync."""
+    board = Board.read(work)
+    try:
+        while (found := board.next()) is not None:
+            if work.time_is_up():
+                board.flush()
+                return None
+            if not _look_at(board, *found):
+                board.flush()
+                return None
+    except SignInError:
+        _lapse(board)
+        raise
+    except Deferred:
+        board.flush()
+        raise
+    board.flush()
+    again = min([state.look_again for state in board.states.values() if state.look_again], default=_NEVER)
+    return Finish({"look_again": again, **({"polled_at": work.now()} if board.polls else {})})
+
+
+def waiting(app: "App", connection: str) -> float | None:
+    """Seconds until another run has to follow one that has ended; None where nothing waits for one."""
+    data, now = app.tables.data, app.clock()
+    waits: list[datetime] = []
+    if todos := load_todos(data, connection):
+        active = {room.id for room in load_rooms(data, connection) if room.active}
+        states = load_states(data, connection)
+        waits = [states.get(room, RoomState()).retry_at or now for room in todos.keys() & active]
+    again = (data.get(connection, STATE + "calendars") or {}).get("look_again", _NEVER)
+    if again > _NEVER:
+        waits.append(again)
+    return max((min(waits) - now).total_seconds(), 0) if waits else None
+
+
+# --- one room --------------------------------------------------------------------------------------------------------
+
+
+def _look_at(board: Board, key: str, why: frozenset[Reason]) -> bool:
+    """Look at a room and store what it came to; False when the slice's time was up in the middle."""
+    room = board.rooms.get(key)
+    if "leave" in why:
+        _leave(board, key, removed=room is None)
+        return True
+    assert room is not None
+    try:
+        return _try(board, room, why)
+    except Forbidden:
+        _fail(board, room, "room-denied")
+    except NotFound:
+        _fail(board, room, "mailbox-not-found")
+    except Deferred as error:
+        if error.throttled or error.code == "storage-busy":
+            raise
+        _stumble(board, room, error)
+    except GraphError as error:
+        _stumble(board, room, error)
+    return True
+
+
+def _leave(board: Board, key: str, *, removed: bool) -> None:
+    if board.work.run.dry_run:
+        board.planned.add(key)
+        return
+    state = leave(board.work, key, board.state(key), board.todos.pop(key, Todo()), removed=removed)
+    board.states.pop(key, None)
+    if state is not None:
+        board.states[key] = state
+
+
+def _try(board: Board, room: Room, why: frozenset[Reason]) -> bool:
+    """The look, anew where the portal changed a reservation meanwhile. Raises Deferred where it keeps doing that."""
+    for _ in range(ATTEMPTS):
+        try:
+            return _visit(board, room, why)
+        except Conflict:
+            board.reread(board.work.now())
+    raise Deferred("A room's reservations keep changing", until=board.work.now() + REREAD, code="storage-busy")
+
+
+def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
+    work, todo = board.work, board.todos.get(room.id, Todo())
+    visit = Visit(work, room, board.state(room.id), todo, board.settings, board.denials, full="full" in why)
+    if work.run.dry_run:
+        return _plan(board, visit, why)
+    if visit.state.mailbox != room.external_calendar:
+        move_in(visit)
+    if "subscribe" in why:
+        visit.state = subscriptions.keep(
+            work.graph, work.app, work.connection, room, visit.state, work.now(), asked=todo.flags
+        )
+    news = _read(visit, why)
+    _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
+    _forget_heard(board, room, todo)
+    if not (news or todo.sends):
+        return True
+    done = push(visit, recurring=not visit.full)
+    if visit.again:
+        pull(visit, anew=False)
+    _commit(board, visit, quiet=not visit.again)
+    sends = {} if done else todo.sends
+    board.todos[room.id] = replace(board.todos.get(room.id, Todo()), sends=sends)
+    return done
+
+
+def _read(visit: Visit, why: frozenset[Reason]) -> bool:
+    """Read the room's calendar where there is a reason to; whether it showed anything."""
+    if not why & ROUND:
+        return False
+    begun = visit.work.now()
+    news = pull(visit, anew=bool(why & {"first", "full", "window"}))
+    early = "heard" in why and not news
+    visit.set(**_good(visit, begun), look_again=begun + LOOK_AGAIN if early else None)
+    return news
+
+
+def _commit(board: Board, visit: Visit, *, quiet: bool) -> None:
+    """Store the room's state with what has changed in it; that of a quiet room later, with others."""
+    writes = board.keep(visit.room.id, visit.state, quiet=quiet and not visit.opened)
+    if visit.opened:
+        visit.ledger.commit(board.work.now(), writes)
+    elif writes:
+        board.work.claim.commit(board.work.now(), writes)
+
+
+def _good(visit: Visit, begun: datetime) -> dict[str, Any]:
+    """The state of a room whose calendar was read to its end."""
+    state, held = visit.state, visit.state.suspected_at is not None
+    denied = visit.policy.read_user and visit.denials.any_denied(begun)
+    return {
+        "status": "error" if held else "active",
+        "detail": "remote-empty" if held else "webhook" if state.subscription else "polling-only",
+        "warnings": ("user-mailbox-denied",) if denied else (),
+        "mailbox": visit.mailbox,
+        "since": visit.room.since,
+        "full_at": begun if visit.full else state.full_at,
+        "silent_since": begun,
+        "synced_at": begun,
+        "failing_since": None,
+        "failures": 0,
+        "retry_at": state.retry_at if held else None,
+    }
+
+
+def _forget_heard(board: Board, room: Room, todo: Todo) -> None:
+    """Unless it was heard of once more since."""
+    if todo.heard is not None:
+        with suppress(Conflict):
+            write = Write("delete", store.heard_key(room.id), etag=todo.heard)
+            board.work.app.tables.data.commit(board.work.connection, [write])
+        board.todos[room.id] = replace(todo, heard=None, flags=frozenset())
+
+
+def _plan(board: Board, visit: Visit, why: frozenset[Reason]) -> bool:
+    """A dry run: what the look would change, here and at Graph."""
+    if why & ROUND:
+        pull(visit, anew=bool(why & {"first", "full", "window"}) or visit.state.mailbox != visit.mailbox)
+    lines = visit.ledger.plan()
+    visit.work.claim.commit(visit.work.now(), plan=lines, outcomes=visit.ledger.outcomes())
+    board.planned.add(visit.room.id)
+    return True
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def _fail(board: Board, room: Room, detail: str) -> None:
+    """The room's mailbox is out of reach for good: nothing is deleted, and it is tried again by and by."""
+    state = board.state(room.id)
+    wait = min(RETRY * 2 ** min(state.failures, 10), LONGEST_RETRY)
+    failed = replace(
+        state,
+        status="error",
+        detail=detail,
+        since=room.since,
+        mailbox=room.external_calendar,
+        delta_link="",
+        failures=state.failures + 1,
+        retry_at=board.work.now() + wait,
+        full_at=board.work.now(),
+    )
+    _store_failure(board, room, failed, detail)
+
+
+def _stumble(board: Board, room: Room, error: TenantsyncError) -> None:
+    """Graph does not answer properly for this room. It stays as it is until that has lasted for an hour."""
+    now, state = board.work.now(), board.state(room.id)
+    since = state.failing_since or now
+    lost = now - since >= PATIENCE
+    failed = replace(
+        state,
+        status="error" if lost else state.status,
+        detail="unreachable" if lost else state.detail,
+        failing_since=since,
+        failures=state.failures + 1,
+        retry_at=now + RETRY,
+        full_at=now,
+        delta_link="" if lost else state.delta_link,
+    )
+    _store_failure(board, room, failed, error.code)
+
+
+def _store_failure(board: Board, room: Room, state: RoomState, reason: str) -> None:
+    work = board.work
+    if work.run.dry_run:
+        board.planned.add(room.id)
+    writes = board.keep(room.id, state, quiet=False)
+    line = LogLine("error", "room", room.id, "failed", reason, "Look at the room's status for what to do.")
+    work.claim.commit(work.now(), () if work.run.dry_run else writes, log=[line], outcomes={"failed": 1})
+    log.info("room failed connection=%s room=%s code=%s", work.connection, room.id, reason)
+
+
+def _lapse(board: Board) -> None:
+    """The credential does not work: every room says so, and nothing is deleted."""
+    if board.work.run.dry_run:
+        return
+    for room in board.rooms.values():
+        state = board.state(room.id)
+        if room.active and state.detail != "credential":
+            lapsed = replace(state, status="error", detail="credential", since=room.since)
+            board.keep(room.id, lapsed, quiet=True)
+    board.flush()
