@@ -186,7 +186,8 @@ def _batched(graph: GraphClient, paths: Mapping[K, tuple[str, str]]) -> dict[K, 
     while waiting:
         part, waiting = _fill(waiting)
         requests = [
-            BatchRequest(str(number), "GET", path, READ_HEADERS) for number, (_, (_, path)) in enumerate(part, start=1)
+            BatchRequest(str(number), "GET", path, dict(READ_HEADERS))
+            for number, (_, (_, path)) in enumerate(part, start=1)
         ]
         got = graph.batch(requests)
         answers |= {key: got[str(number)] for number, (key, _) in enumerate(part, start=1)}

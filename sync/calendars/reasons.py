@@ -1,6 +1,6 @@
 """Why a run looks at a room, decided from what is stored about it."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from sync.calendars.model import Room, RoomState
@@ -9,9 +9,6 @@ from sync.calendars.store import Todo
 Reason = Literal["send", "heard", "first", "retry", "full", "window", "subscribe", "silence", "again", "leave"]
 ROUND: frozenset[Reason] = frozenset({"heard", "first", "retry", "full", "window", "silence", "again"})
 """The reasons to read the room's calendar."""
-
-SILENCE = timedelta(minutes=5)
-"""A scheduled run does not read what was read just before it."""
 
 _FIRST: tuple[Reason, ...] = (
     "send",
@@ -35,13 +32,13 @@ def reasons(
     now: datetime,
     window: tuple[datetime, datetime],
     full_start: datetime | None,
-    polls: bool,
+    silent_before: datetime,
     subscribes: bool,
 ) -> frozenset[Reason]:
     """Everything that speaks for looking at the room now; nothing for one that has to wait for its next try.
 
-    `window` is the present one, `full_start` when a full sync was last asked for, `polls` says that this run reads what
-    no notification told of, `subscribes` that the room's subscription has to be made or renewed.
+    `window` is the present one, `full_start` when a full sync was last asked for, a calendar that
+    was last read before `silent_before` is read although nothing was heard, `subscribes` says that the room's subscription has to be made or renewed.
     """
     if not room.active:
         return frozenset({"leave"}) if state.subscription or todo.heard else frozenset()
@@ -57,7 +54,7 @@ def reasons(
         "full": full,
         "window": (state.window_start, state.window_end) != window or not state.delta_link,
         "subscribe": subscribes or bool(todo.flags),
-        "silence": polls and (state.silent_since is None or now - state.silent_since >= SILENCE),
+        "silence": state.silent_since is None or state.silent_since < silent_before,
         "again": state.look_again is not None and state.look_again <= now,
     }
     return frozenset(reason for reason, holds in found.items() if holds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from storage.tables import Conflict, Write
+from storage.tables import Conflict, Row, Write
 from sync import subscriptions
 from sync.calendars import store
 from sync.calendars.leaving import leave, move_in
@@ -37,8 +37,8 @@ PATIENCE = timedelta(minutes=60)
 RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
 ATTEMPTS = 3
 QUIET_ROOMS = 40
-POLL = timedelta(minutes=15)
-_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+POLL, SILENCE = timedelta(minutes=15), timedelta(minutes=5)
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Board:
     todos: dict[str, Todo]
     read_at: datetime
     full_start: datetime | None
-    polls: bool
+    silent_before: datetime
     denials: Denials
     quiet: dict[str, RoomState] = field(default_factory=dict)
     planned: set[str] = field(default_factory=set)
@@ -72,7 +72,7 @@ class Board:
             todos=load_todos(data, name),
             read_at=work.now(),
             full_start=state.get("full_start"),
-            polls=not work.run.checkpoint.get("waiting") or work.now() - state.get("polled_at", _NEVER) >= POLL,
+            silent_before=_silent_before(work, state),
             denials=Denials(work),
         )
 
@@ -107,7 +107,7 @@ class Board:
             now=now,
             window=window_of(self.settings, room.time_zone, now),
             full_start=self.full_start,
-            polls=self.polls,
+            silent_before=self.silent_before,
             subscribes=not self.work.run.dry_run and subscriptions.wants(self.work.app, room, state, now),
         )
 
@@ -151,8 +151,18 @@ def run_calendars(work: Work) -> Finish | None:
         board.flush()
         raise
     board.flush()
-    again = min([state.look_again for state in board.states.values() if state.look_again], default=_NEVER)
-    return Finish({"look_again": again, **({"polled_at": work.now()} if board.polls else {})})
+    again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
+    return Finish({"look_again": again, **({"polled_at": work.now()} if board.silent_before > NEVER else {})})
+
+
+def _silent_before(work: Work, state: Row) -> datetime:
+    """Which calendars to read although nothing was heard: all where a person asked, else those not read just before.
+
+    A run that began for what waits leaves that to those of the schedule, unless none of them came in time.
+    """
+    if not work.run.checkpoint.get("waiting"):
+        return work.run.queued_at - (timedelta(0) if work.run.trigger == "manual" else SILENCE)
+    return work.now() - SILENCE if work.now() - state.get("polled_at", NEVER) >= POLL else NEVER
 
 
 def waiting(app: "App", connection: str) -> float | None:
@@ -163,8 +173,8 @@ def waiting(app: "App", connection: str) -> float | None:
         active = {room.id for room in load_rooms(data, connection) if room.active}
         states = load_states(data, connection)
         waits = [states.get(room, RoomState()).retry_at or now for room in todos.keys() & active]
-    again = (data.get(connection, STATE + "calendars") or {}).get("look_again", _NEVER)
-    if again > _NEVER:
+    again = (data.get(connection, STATE + "calendars") or {}).get("look_again", NEVER)
+    if again > NEVER:
         waits.append(again)
     return max((min(waits) - now).total_seconds(), 0) if waits else None
 
