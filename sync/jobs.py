@@ -403,6 +403,8 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         _end(app, claim, "cancelled")
     except Deferred as error:
         _defer(app, claim, error)
+    except Conflict:  # what it decided about has been changed by another writer: it looks again
+        _defer(app, claim, Deferred("Others write the same rows", until=app.clock(), code="storage-busy"))
     except SignInError as error:
         app.mark_sign_in_failed(run.connection, error)
         stopped = {"mode": run.mode, "checkpoint": claim.run.checkpoint, "at": app.clock().isoformat()}
@@ -515,7 +517,12 @@ def close(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str]
 
 
 def poisoned(app: "App", message: Mapping[str, Any]) -> None:
-    """The queue gave up on a run after its last attempt: record that, so that the portal sees it."""
+    """The queue gave up on a run after its last attempt: record that, so that the portal sees it.
+
+    What asked for a run of a sync is dropped: the schedule starts it.
+    """
+    if "start" in message:
+        return
     found = load_run(app.tables.data, message["connection"], message["run"])
     if found is None or found[0].status in TERMINAL:
         return

@@ -4,7 +4,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from storage.tables import Conflict, Write
-from sync import subscriptions
 from sync.calendars import store
 from sync.calendars.model import Link, LinkState, RoomState
 from sync.calendars.rooms import finish_removal
@@ -16,8 +15,6 @@ from sync.jobs import Work
 def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool) -> RoomState | None:
     """No more calls for this room: its subscription goes, and all of its state (None) where the room is removed."""
     data, key = work.app.tables.data, store.state_key(room)
-    if state.subscription:
-        subscriptions.remove(work.graph, work.app, work.connection, state)
     after = replace(state, subscription=None)
     if not removed:
         work.claim.commit(work.now(), [Write("replace", key, store.state_row(after))])
@@ -35,8 +32,6 @@ def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool)
 def move_in(visit: Visit) -> None:
     """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
     now = visit.work.now()
-    if visit.state.subscription:
-        subscriptions.remove(visit.graph, visit.work.app, visit.work.connection, visit.state)
     if visit.state.mailbox:
         for one in visit.ledger:
             if not one.live or one.times.end <= now:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from storage.tables import Conflict, Row, Write
-from sync import subscriptions
 from sync.calendars import store
 from sync.calendars.leaving import leave, move_in
 from sync.calendars.model import Room, RoomState
@@ -108,7 +107,7 @@ class Board:
             window=window_of(self.settings, room.time_zone, now),
             full_start=self.full_start,
             silent_before=self.silent_before,
-            subscribes=not self.work.run.dry_run and subscriptions.wants(self.work.app, room, state, now),
+            subscribes=False,
         )
 
     def state(self, room: str) -> RoomState:
@@ -231,10 +230,6 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
         return _plan(board, visit, why)
     if visit.state.mailbox != room.external_calendar:
         move_in(visit)
-    if "subscribe" in why:
-        visit.state = subscriptions.keep(
-            work.graph, work.app, work.connection, room, visit.state, work.now(), asked=todo.flags
-        )
     news = _read(visit, why)
     _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
     _forget_heard(board, room, todo)
