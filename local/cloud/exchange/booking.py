@@ -21,7 +21,6 @@ from local.cloud.tenants import Tenant
 Kind = Literal["request", "cancel", "response", "tidy"]
 # What an invitation carries; a change of anything else stays in the organizer's calendar.
 SENT = ("subject", "body", "location", "locations", "sensitivity", "importance", "showAs", "isCancelled")
-MOST_DELIVERIES = 10_000
 
 
 @dataclass
@@ -99,13 +98,8 @@ def find_organizer(tenant: Tenant, item: Item) -> Mailbox | None:
 
 def settle(tenant: Tenant) -> None:
     """Deliver what has been under way long enough."""
-    exchange, now = tenant.exchange, tenant.clock.now()
-    for _ in range(MOST_DELIVERIES):
-        if exchange.delay_ms is None or not exchange.messages:
-            return
-        if exchange.messages[0].sent + timedelta(milliseconds=exchange.delay_ms) > now:
-            return
-        deliver(tenant, exchange.messages.popleft())
+    while (due := next_delivery(tenant)) and due <= tenant.clock.now():
+        deliver(tenant, tenant.exchange.messages.popleft())
 
 
 def next_delivery(tenant: Tenant) -> datetime | None:
@@ -145,27 +139,30 @@ def _own_copy(to: Mailbox, message: Message) -> Item | None:
 
 def _invite(tenant: Tenant, to: Mailbox, message: Message) -> None:
     """A person's calendar holds the meeting tentatively until they answer."""
+    proposed = copy_of(tenant, to, message.meeting, message.slot, _own_copy(to, message))
     pending = {"showAs": "tentative", "responseStatus": changes.response_status(tenant, "notResponded")}
-    _store(tenant, to, message, _own_copy(to, message), pending)
+    _store(tenant, to, message, proposed, pending)
 
 
 def _book(tenant: Tenant, to: Mailbox, room: Room, message: Message) -> None:
+    """The booking assistant takes the meeting over and accepts, or declines and keeps nothing of it."""
     outside = message.sender.lower() in tenant.exchange.outsiders
     if outside and not room.process_external_meeting_messages:
         return
-    held = _own_copy(to, message)
-    proposed = copy_of(tenant, to, message.meeting, message.slot, held)
     if not room.auto_accept:
         _invite(tenant, to, message)
         return
-    reason = refusal(to, room, proposed, message.slot, tenant.clock.now())
-    response = "declined" if reason else "accepted"
+    proposed = copy_of(tenant, to, message.meeting, message.slot, _own_copy(to, message))
+    declined = refusal(to, room, proposed, message.slot, tenant.clock.now())
+    response = "declined" if declined else "accepted"
     answered = {"responseStatus": changes.response_status(tenant, response)}
-    if reason is None:
-        _store(tenant, to, message, held, answered)
+    item = _store(tenant, to, message, proposed, answered if not declined else {"showAs": "tentative"})
+    if not declined:
         _post(tenant, "tidy", to, to, message)
+    elif message.slot and item.recurrence:
+        changes.cancel_occurrence(tenant, to, item, message.slot)
     else:
-        _turn_away(tenant, to, message, held)
+        changes.remove(tenant, to, item)
     if organizer := find_organizer(tenant, message.meeting):
         _post(tenant, "response", to, organizer, message, response)
 
@@ -176,20 +173,9 @@ def _post(tenant: Tenant, kind: Kind, sender: Mailbox, to: Mailbox, about: Messa
     tenant.exchange.messages.append(follow)
 
 
-def _turn_away(tenant: Tenant, to: Mailbox, message: Message, held: Item | None) -> None:
-    """A declined meeting leaves the room's calendar, where it was for a moment at least."""
-    if held is None:
-        held = _store(tenant, to, message, None, {"showAs": "tentative"})
-        changes.remove(tenant, to, held)
-    elif message.slot and held.recurrence:
-        changes.cancel_occurrence(tenant, to, held, message.slot)
-    else:
-        changes.remove(tenant, to, held)
-
-
-def _store(tenant: Tenant, to: Mailbox, message: Message, held: Item | None, answered: Properties) -> Item:
+def _store(tenant: Tenant, to: Mailbox, message: Message, proposed: Item, answered: Properties) -> Item:
     """Put what was sent into the receiver's calendar: as a new event, into its copy, or into one occurrence of it."""
-    proposed = copy_of(tenant, to, message.meeting, message.slot, held)
+    held = _own_copy(to, message)
     proposed.properties |= answered
     changes.mark_answer(proposed.properties, to.owner.address, answered.get("responseStatus"))
     if held is None:

@@ -46,6 +46,7 @@ class Courier:
             await self._session.close()
 
     def poke(self, tenant: Tenant) -> None:
+        booking.settle(tenant)
         self._bells[tenant.id].set()
         self._bells[tenant.id] = asyncio.Event()
         if booking.next_delivery(tenant):
