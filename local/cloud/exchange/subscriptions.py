@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from local.cloud.exchange.access import find_mailbox, may_touch
 from local.cloud.exchange.courier import Courier
@@ -89,8 +89,7 @@ class Subscriptions:
 
     async def _prove(self, tenant: Tenant, url: str) -> None:
         """Learn: Receive change notifications through webhooks, notificationUrl validation."""
-        made = UUID(int=tenant.exchange.outbox.rng.getrandbits(128), version=4)
-        token = f"Validation: Testing client application reachability for subscription Request-Id: {made}"
+        token = f"Validation: Testing client application reachability for subscription Request-Id: {_new_id(tenant)}"
         full = f"{url}{'&' if '?' in url else '?'}validationToken={quote_plus(token)}"
         plain = {"Content-Type": "text/plain; charset=utf-8"}
         patience = tenant.faults.too_slow_after_ms / 1000
@@ -138,9 +137,10 @@ def reauthorize(call: Call, key: str) -> Answer:
 
 def live(tenant: Tenant) -> list[Subscription]:
     """The subscriptions that have not run out; those that have are forgotten."""
-    now, exchange = tenant.clock.now(), tenant.exchange
-    exchange.subscriptions = {key: each for key, each in exchange.subscriptions.items() if each.expires > now}
-    return list(exchange.subscriptions.values())
+    now, every = tenant.clock.now(), tenant.exchange.subscriptions
+    for key in [key for key, each in every.items() if each.expires <= now]:
+        del every[key]
+    return list(every.values())
 
 
 def shown(subscription: Subscription) -> Properties:
@@ -220,13 +220,17 @@ def _extension(status: int, name: str, reason: str) -> Refused:
     return Refused(status, "ExtensionError", f"Operation: Create; Exception: [Status Code: {name}; Reason: {reason}]")
 
 
+def _new_id(tenant: Tenant) -> str:
+    return str(uuid5(UUID(tenant.id), f"subscription {tenant.exchange.next_version()}"))
+
+
 def _subscription(call: Call, body: Properties, mailbox: Mailbox) -> Subscription:
     kinds = tuple(part.strip().lower() for part in body["changeType"].split(","))
     if not kinds or set(kinds) - set(CHANGES):
         raise _wrong("changeType has a value that is not supported.", "InvalidRequest")
     app = call.tenant.app(call.app_id)
     return Subscription(
-        id=str(UUID(int=call.tenant.exchange.outbox.rng.getrandbits(128), version=4)),
+        id=_new_id(call.tenant),
         app_id=call.app_id,
         principal_id=app.principal_id if app else "",
         resource=body["resource"],
