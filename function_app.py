@@ -220,6 +220,21 @@ def receive_lifecycle_events(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["receive_lifecycle_events"], wired)
 
 
+@app.route("connections/{name}/rooms/{room}/reservations", methods=["GET"])
+def list_reservations(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["list_reservations"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}/reservations", methods=["POST"])
+def create_reservation(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["create_reservation"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}/reservations/{id}", methods=["GET"])
+def get_reservation(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["get_reservation"], wired)
+
+
 @app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 def zz_no_such_route(req: func.HttpRequest) -> func.HttpResponse:  # routes are tried in the order of these names
     return respond(req, NO_SUCH_ROUTE, wired)

@@ -6,11 +6,12 @@ import hashlib
 import json
 import logging
 import re
+import secrets
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import ceil
@@ -59,7 +60,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Call:
-    """A checked request. `path`, `query` and `body` have been validated by the operation's models."""
+    """A checked request. `path`, `query` and `body` have been validated by the operation's models.
+
+    `token` names it: a request that died and is repeated under its Idempotency-Key has the same.
+    """
 
     method: str
     path: Mapping[str, str]
@@ -68,6 +72,7 @@ class Call:
     if_match: str | None
     if_none_match: str | None
     make_app: Callable[[], "App"]
+    token: str = field(default_factory=secrets.token_urlsafe)
 
     @property
     def app(self) -> "App":
@@ -354,14 +359,17 @@ def _once(call: Call, operation: Operation, key: str, raw: bytes) -> Reply:
     row_key = IDEMPOTENCY + hashlib.sha256(address.encode()).hexdigest()[:40]
     content = hashlib.sha256(raw).hexdigest()
     data, now = call.app.tables.data, call.app.clock()
-    fresh = {"content": content, "at": now, "status": 0}
+    fresh = {"content": content, "at": now, "status": 0, "token": call.token}
     etag = None
     try:
         etag = data.commit(partition, [Write("insert", row_key, fresh)])[0]
     except Conflict:
         before = data.get(partition, row_key) or {"at": now - KEPT, "etag": None}
-        if now - before["at"] < KEPT and (earlier := _earlier(before, content, now)):
-            return earlier
+        if now - before["at"] < KEPT:
+            if earlier := _earlier(before, content, now):
+                return earlier
+            call = replace(call, token=before.get("token", call.token))
+            fresh["token"] = call.token
         etag = data.commit(partition, [Write("replace", row_key, fresh, before["etag"])])[0]
     try:
         reply = operation.handler(call)

@@ -16,6 +16,11 @@ ROOMS = f"connections/{NAME}/rooms"
 ROOM = {"displayName": "Oak", "calendarType": "office365", "externalCalendar": "oak@contoso.com", "active": True}
 
 
+def at(time: str, zone: str | None = "America/New_York") -> dict[str, str]:
+    """A moment as requests say it."""
+    return {"dateTime": time, **({} if zone is None else {"timeZone": zone})}
+
+
 def connect(house: House, tenant: TestTenant) -> None:
     house.connect(tenant, NAME)
 

@@ -32,6 +32,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT connections/primary/credential": SECRET,
     "POST connections/primary/syncs/users/runs": {"mode": "full"},
     "PUT connections/primary/rooms/oak": {"displayName": "Oak", "externalCalendar": "oak@contoso.com"},
+    "POST connections/primary/rooms/oak/reservations": {
+        "title": "Planning",
+        "start": {"dateTime": "2027-03-01T09:00", "timeZone": "UTC"},
+        "end": {"dateTime": "2027-03-01T10:00", "timeZone": "UTC"},
+    },
     **{f"PUT connections/primary/syncs/{sync}": {"enabled": False} for sync in SETTINGS},
 }
 

@@ -249,9 +249,23 @@ def rooms(house: House) -> None:
     house.call("PUT", "connections/primary/rooms/elm", room)
     house.call("PUT", "connections/primary/rooms/oak", room, If_Match='"stale"')
     house.call("GET", "connections/primary/rooms")
+    reservations(house, "connections/primary/rooms/oak/reservations")
     for _ in range(2):
         house.call("GET", "connections/primary/rooms/oak")
         house.call("DELETE", "connections/primary/rooms/oak")
+
+
+def reservations(house: House, path: str) -> None:
+    """A reservation of the portal's own."""
+    start, end = ({"dateTime": f"2027-03-01T{hour}:00", "timeZone": "Europe/Berlin"} for hour in (10, 11))
+    person = {"name": "Ann", "email": "ann@contoso.com"}
+    body = {"title": "Planning", "start": start, "end": end, "owner": person, "attendees": [person]}
+    for one in (body, body, {**body, "end": start}, {}):
+        house.call("POST", path, one)
+    (made,) = house.get(path)["items"]
+    for key in (made["id"], "nothing"):
+        house.call("GET", f"{path}/{key}")
+    house.call("GET", f"{path}?from=2027-03-01&to=2027-03-02T00:00:00Z&status=any")
 
 
 def devices_and_contacts(house: House, tenant: TestTenant) -> None:

@@ -3,9 +3,19 @@
 import re
 
 from storage.tables import encode_key
-from sync.calendars import rooms, store
+from sync.calendars import booking, listed, reservations, rooms, store
+from sync.calendars.desk import Desk, Found, load, open_desk
 from sync.calendars.model import Room
-from sync.calendars.models import ROOM_PATTERN, PlaceOut, RoomIn, RoomOut
+from sync.calendars.models import (
+    ROOM_PATTERN,
+    PlaceOut,
+    ReservationIn,
+    ReservationOut,
+    ReservationQuery,
+    ReservationsQuery,
+    RoomIn,
+    RoomOut,
+)
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
 
@@ -63,8 +73,42 @@ def delete_room(call: Call) -> Reply:
     return Reply(204)
 
 
+# --- reservations ----------------------------------------------------------------------------------------------------
+
+
+def _desk(call: Call) -> Desk:
+    return open_desk(call.app, connection_of(call), call.path["room"])
+
+
+def _reservation(found: Found, status: int = 200, **headers: str) -> Reply:
+    reservation, etag = found
+    return Reply(status, reservations.render(reservation), public_etag(etag), headers)
+
+
+def list_reservations(call: Call) -> Reply:
+    desk, query = _desk(call), call.query
+    after = decode_cursor(query.cursor, listed.POSITION) if query.cursor else ""
+    wanted = listed.Wanted(*listed.range_of(desk, query.from_, query.to), query.status, query.type)
+    found = listed.find(desk, wanted, after)
+    page = found[: query.top]
+    following = listed.position(page[-1]) if len(found) > len(page) else None
+    return Reply(200, listing(map(reservations.render, page), following))
+
+
+def create_reservation(call: Call) -> Reply:
+    desk = _desk(call)
+    found = booking.create(desk, call.body, call.token)
+    address = f"/api/connections/{desk.name}/rooms/{desk.room.id}/reservations/{found[0].id}"
+    return _reservation(found, 201, Location=address)
+
+
+def get_reservation(call: Call) -> Reply:
+    return _reservation(load(_desk(call), call.path["id"], ended=call.query.status == "any"))
+
+
 _C = "connections/{name}"
 _ROOM = _C + "/rooms/{room}"
+_RESERVATIONS = _ROOM + "/reservations"
 
 OPERATIONS = (
     Operation(
@@ -91,5 +135,33 @@ OPERATIONS = (
     ),
     Operation(
         "delete_room", "DELETE", _ROOM, "Remove a room and its reservations", delete_room, {204: None}, errors=(412,)
+    ),
+    Operation(
+        "list_reservations",
+        "GET",
+        _RESERVATIONS,
+        "Reservations of a room",
+        list_reservations,
+        {200: list[ReservationOut]},
+        query=ReservationsQuery,
+    ),
+    Operation(
+        "create_reservation",
+        "POST",
+        _RESERVATIONS,
+        "Reserve a room, once or as a series",
+        create_reservation,
+        {201: ReservationOut},
+        body=ReservationIn,
+        errors=(409,),
+    ),
+    Operation(
+        "get_reservation",
+        "GET",
+        _RESERVATIONS + "/{id}",
+        "One reservation",
+        get_reservation,
+        {200: ReservationOut},
+        query=ReservationQuery,
     ),
 )

@@ -118,6 +118,10 @@ class Reservation:
     """A reservation with its link. `series` is the id of the series that it is part of; `original_start` tells the
     occurrences of a series apart. `generation` counts its events: it makes the transaction ids. `note` is a slug that
     explains `sync_state`.
+
+    `edition` counts the changes of a series of the portal's own, and says to which of them an occurrence belongs: one
+    that is ahead of its series is not there yet. `successor` (room, reservation) is what took the place of one that
+    was moved to another room: its event is deleted once that has one.
     """
 
     id: str
@@ -139,6 +143,8 @@ class Reservation:
     series: str = ""
     original_start: datetime | None = None
     generation: int = 0
+    edition: int = 0
+    successor: tuple[str, str] | None = None
     sync_state: SyncState = "pending"
     note: str = ""
     link: Link = field(default_factory=Link)

@@ -1,11 +1,16 @@
-"""Rooms and places as the HTTP contract has them."""
+"""Rooms, places and reservations as the HTTP contract has them."""
 
 import re
-from datetime import datetime
-from typing import Annotated, Literal
+from contextlib import suppress
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from sync.calendars import model
+from sync.calendars.recurrence import DAYS
+from sync.calendars.zones import iana
+from sync.http import ListQuery
 from sync.models import Model, TimeZone
 
 ROOM_PATTERN = r"(?!\.+$)[A-Za-z0-9_.-]{1,64}"
@@ -78,3 +83,192 @@ class PlaceOut(Model):
     booking_type: str | None
     tags: list[str]
     linked_room: str | None
+
+
+# --- reservations ----------------------------------------------------------------------------------------------------
+
+MAX_ATTENDEES = 100
+MAX_NOTES = 20_000
+_WALL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,7})?)?", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_EARLIEST, _LATEST = 2000, 2199
+_LISTED = (1900, 2199)
+
+
+def _wall_clock(text: str) -> str:
+    if _WALL.fullmatch(text):
+        try:
+            year = datetime.fromisoformat(text).year
+        except ValueError:
+            year = 0
+        if _EARLIEST <= year <= _LATEST:
+            return text
+    raise ValueError("must be a time without an offset such as 2026-11-23T09:00:00")
+
+
+def _zone_name(name: str) -> str:
+    if iana(name) is None:
+        raise ValueError("must be a time zone of IANA or Windows such as America/New_York")
+    return name
+
+
+def _notes(text: str) -> str:
+    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text):
+        raise ValueError("must not hold control characters")
+    return text
+
+
+def _name(text: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("must not hold control characters")
+    return text.strip()
+
+
+def _day(text: str) -> str:
+    """Raises ValueError for the other forms of a date that ISO 8601 has."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ValueError(text)
+    return text
+
+
+def _moment(text: object) -> object:
+    """A day or an instant; a + that the address lost is put back."""
+    if isinstance(text, str):
+        text = text.replace(" ", "+")
+        with suppress(ValueError):
+            found = datetime.fromisoformat(text) if _INSTANT.fullmatch(text) else date.fromisoformat(_day(text))
+            if _LISTED[0] <= found.year <= _LISTED[1]:
+                return found
+    raise ValueError("must be a day such as 2026-11-23 or a time such as 2026-11-23T06:00:00Z")
+
+
+class MomentIn(Model):
+    """A wall clock's time; without a time zone it is the room's."""
+
+    date_time: Annotated[
+        str, Field(max_length=27, json_schema_extra={"pattern": _WALL.pattern}), AfterValidator(_wall_clock)
+    ]
+    time_zone: Annotated[str, Field(max_length=64), AfterValidator(_zone_name)] | None = None
+
+
+class PersonIn(Model):
+    name: Annotated[str, Field(max_length=255), AfterValidator(_name)] = ""
+    email: Address
+
+
+Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class PatternIn(Model):
+    """Learn: recurrencePattern resource type. Fields that the type does not have may be left out or neutral."""
+
+    type: Literal["daily", "weekly", "absoluteMonthly", "relativeMonthly", "absoluteYearly", "relativeYearly"]
+    interval: Annotated[int, Field(ge=1, le=99)] | None = None
+    month: Annotated[int, Field(ge=0, le=12)] | None = None
+    day_of_month: Annotated[int, Field(ge=0, le=31)] | None = None
+    days_of_week: Annotated[list[Day], Field(max_length=len(DAYS))] | None = None
+    first_day_of_week: Day | None = None
+    index: Literal["first", "second", "third", "fourth", "last"] | None = None
+
+
+class RangeIn(Model):
+    """Learn: recurrenceRange resource type."""
+
+    type: Literal["endDate", "noEnd", "numbered"]
+    start_date: Annotated[str, Field(max_length=10)]
+    end_date: Annotated[str, Field(max_length=10)] | None = None
+    number_of_occurrences: Annotated[int, Field(ge=0)] | None = None
+    recurrence_time_zone: Annotated[str, Field(max_length=64)] | None = None
+
+
+class RecurrenceIn(Model):
+    pattern: PatternIn
+    range: RangeIn
+
+
+class ReservationIn(Model):
+    """A reservation, or with a `recurrence` a series whose first occurrence it is.
+
+    `organizer` says in whose calendar it is made: the room's, or its owner's where the settings allow that.
+    """
+
+    title: Line
+    start: MomentIn
+    end: MomentIn
+    all_day: bool = False
+    owner: PersonIn | None = None
+    attendees: Annotated[list[PersonIn], Field(max_length=MAX_ATTENDEES)] = Field(default_factory=list)
+    notes: Annotated[str, Field(max_length=MAX_NOTES), AfterValidator(_notes)] = ""
+    private: bool = False
+    recurrence: RecurrenceIn | None = None
+    organizer: Literal["room", "user"] | None = None
+
+
+class ReservationPatch(Model):
+    """What is named is changed; null takes the owner away. `room` moves the reservation to another room."""
+
+    title: Line | None = None
+    start: MomentIn | None = None
+    end: MomentIn | None = None
+    all_day: bool | None = None
+    owner: PersonIn | None = None
+    attendees: Annotated[list[PersonIn], Field(max_length=MAX_ATTENDEES)] | None = None
+    notes: Annotated[str, Field(max_length=MAX_NOTES), AfterValidator(_notes)] | None = None
+    private: bool | None = None
+    recurrence: RecurrenceIn | None = None
+    organizer: Literal["room", "user"] | None = None
+    room: Annotated[str, Field(max_length=64)] | None = None
+
+
+Moment = Annotated[date | datetime, BeforeValidator(_moment), Field(json_schema_extra={"type": "string"})]
+
+
+class ReservationsQuery(ListQuery):
+    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed."""
+
+    from_: Annotated[Moment | None, Field(alias="from")] = None
+    to: Moment | None = None
+    status: model.Status | Literal["any"] | None = None
+    type: model.Kind | None = None
+
+
+class ReservationQuery(Model):
+    status: Literal["any"] | None = None
+
+
+class MomentOut(Model):
+    date_time: str
+    time_zone: str
+
+
+class PersonOut(Model):
+    name: str
+    email: str
+
+
+class ReservationOut(Model):
+    """`note` is a slug that explains the `syncState`. `originalStart` is when an occurrence would be by its series."""
+
+    id: str
+    room: str
+    title: str
+    title_source: model.TitleSource
+    owner: PersonOut | None
+    start: MomentOut
+    end: MomentOut
+    all_day: bool
+    recurrence: dict[str, Any] | None
+    series_id: str | None
+    original_start: datetime | None
+    type: model.Kind
+    attendees: list[PersonOut]
+    notes: str
+    private: bool
+    organizer: Literal["room", "user"]
+    sync_state: model.SyncState
+    origin: model.Origin
+    status: model.Status
+    blocking: bool
+    note: str | None
+    created_at: datetime
+    updated_at: datetime

@@ -12,8 +12,9 @@ from storage.tables import Table, Write, decode_key
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.commits import Step, transact
-from sync.calendars.model import Policy, Room, RoomState
+from sync.calendars.model import Room, RoomState, RoomStatus
 from sync.calendars.models import PlaceOut, RoomIn, RoomOut
+from sync.calendars.terms import policy_of
 from sync.errors import Forbidden, RequestError
 from sync.feed import Change
 from sync.sync_settings import CalendarsSettings
@@ -55,10 +56,6 @@ def load(app: "App", connection: str, room: str) -> tuple[Room, str]:
     return found
 
 
-def policy_of(settings: CalendarsSettings) -> Policy:
-    return Policy(settings.delegation, settings.strict_mode, settings.create_on_user_calendar)
-
-
 def settings_of(app: "App", connection: str) -> CalendarsSettings:
     settings, _ = jobs.load_settings(app, connection, "calendars")
     assert isinstance(settings, CalendarsSettings)
@@ -75,13 +72,18 @@ def start_run(app: "App", connection: "Connection", settings: CalendarsSettings)
 # --- shown -----------------------------------------------------------------------------------------------------------
 
 
-def render(room: Room, state: RoomState, settings: CalendarsSettings, pending: int) -> RoomOut:
-    """A room as the contract shows it. What its state says counts only once it is that of the present settings."""
-    status, detail, warnings = state.status, state.detail, state.warnings
+def status_of(room: Room, state: RoomState) -> RoomStatus:
+    """What the sync of a room has come to. Its state counts only once it is that of the present settings."""
     if not room.active:
-        status, detail, warnings = "inactive", "", ()
-    elif state.since != room.since or status == "inactive":
-        status, detail, warnings = "pending", "", ()
+        return "inactive"
+    return "pending" if state.since != room.since or state.status == "inactive" else state.status
+
+
+def render(room: Room, state: RoomState, settings: CalendarsSettings, pending: int) -> RoomOut:
+    """A room as the contract shows it."""
+    status = status_of(room, state)
+    told = status in ("active", "error") or (status == "pending" and state.since == room.since)
+    detail, warnings = (state.detail, state.warnings) if told else ("", ())
     if room.active and not settings.enabled:
         status, detail = "pending", "sync-disabled"
     known = policy_of(settings).warnings if room.active else ()
