@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from sync.calendars.event import Remote, Unreadable, hydrated, parse_event
 from sync.calendars.mailboxes import Raw, Round, fetch_events, fetch_instances, fetch_round
 from sync.calendars.model import imported_id
-from sync.calendars.visit import Visit, window_of
+from sync.calendars.terms import window_of
+from sync.calendars.visit import Visit
 from sync.errors import CursorExpired
 
 

@@ -120,8 +120,7 @@ class Reservation:
     explains `sync_state`.
 
     `edition` counts the changes of a series of the portal's own, and says to which of them an occurrence belongs: one
-    that is ahead of its series is not there yet. `successor` (room, reservation) is what took the place of one that
-    was moved to another room: its event is deleted once that has one.
+    that is ahead of its series is not there yet.
     """
 
     id: str
@@ -144,7 +143,6 @@ class Reservation:
     original_start: datetime | None = None
     generation: int = 0
     edition: int = 0
-    successor: tuple[str, str] | None = None
     sync_state: SyncState = "pending"
     note: str = ""
     link: Link = field(default_factory=Link)

@@ -19,7 +19,8 @@ from sync.calendars.pull import pull
 from sync.calendars.push import push
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
 from sync.calendars.store import Todo, load_rooms, load_states, load_todos
-from sync.calendars.visit import Denials, Visit, window_of
+from sync.calendars.terms import window_of
+from sync.calendars.visit import Denials, Visit
 from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.runs import STATE, LogLine

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from storage.tables import Write, decode_key, encode_key
 from sync.calendars.ledger import Ledger
 from sync.calendars.mailboxes import Denied
 from sync.calendars.model import Policy, Room, RoomState
-from sync.calendars.rooms import policy_of
 from sync.calendars.store import Todo
+from sync.calendars.terms import policy_of
 from sync.sync_settings import CalendarsSettings
 
 if TYPE_CHECKING:
@@ -99,16 +98,3 @@ class Visit:
     def set(self, **changes: object) -> None:
         """Change the room's state, which is stored at the end of the visit."""
         self.state = replace(self.state, **changes)  # type: ignore[arg-type] # fields by name
-
-
-def window_of(settings: CalendarsSettings, zone: str, now: datetime) -> tuple[datetime, datetime]:
-    """From a midnight of the room to another: whole days, so that the window moves once a day."""
-    today = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return (
-        _midnight(today, -settings.window.past_days, zone),
-        _midnight(today, settings.window.future_days + 1, zone),
-    )
-
-
-def _midnight(today: datetime, days: int, zone: str) -> datetime:
-    return (today.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=ZoneInfo(zone))
