@@ -4,7 +4,7 @@ import logging
 
 import azure.functions as func
 
-from sync import jobs
+from sync import jobs, subscriptions
 from sync.api import NO_SUCH_ROUTE, OPERATIONS
 from sync.http import respond
 from sync.wiring import app as wired
@@ -253,6 +253,11 @@ def periodic_directory_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 -
 @app.timer_trigger("clock", "0 */5 * * * *")
 def poll_calendars(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
     jobs.tick(wired(), "calendars")
+
+
+@app.timer_trigger("clock", "0 17 */6 * * *")
+def renew_subscriptions(clock: func.TimerRequest) -> None:  # noqa: ARG001 - their expiries decide, not the tick
+    subscriptions.renew_due(wired())
 
 
 @app.queue_trigger("message", "sync-runs-manual", "AzureWebJobsStorage")

@@ -89,6 +89,11 @@ class Table:
             raise _conflict_or(error) from error
         return [str(answer.get("etag", "")) for answer in answers]
 
+    def commit_in_parts(self, partition: str, writes: Sequence[Write]) -> None:
+        """Do all of `writes`, each hundred whole or not at all. Raises Conflict."""
+        for start in range(0, len(writes), TRANSACTION_LIMIT):
+            self.commit(partition, writes[start : start + TRANSACTION_LIMIT])
+
     def _single(self, partition: str, write: Write) -> str:
         entity = _encode(partition, write.key, write.row)
         condition = _condition(write.etag)

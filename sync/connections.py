@@ -242,18 +242,22 @@ def start_removal(app: "App", name: str) -> Run:
 
 
 def remove(work: Work) -> Finish | None:
-    """One slice of a removal: other runs are stopped, then secret, blobs, rows and the connection itself go.
+    """One slice of a removal: other runs are stopped, then what is left at Microsoft, secret, blobs, rows and the
+    connection itself go.
 
     Every step may be repeated. The run's own row stays, so that its address can be asked for the end.
     """
     app, name = work.app, work.connection
     if not _stop_runs(app, name):
         raise Deferred("Runs of this connection are still stopping", until=work.now() + _REMOVAL_PAUSE, throttled=True)
+    found = find(app.tables.connections, name)
+    if found is not None:
+        for take_back in app.farewells:
+            take_back(app, found)
     app.secrets.delete(secret_name(name))
     app.blobs.delete_all(f"{name}/")
     jobs.forget_due(app, name)
     _sweep(app, name, keep=(RUN + work.run.id, ACTIVE + REMOVAL))
-    found = find(app.tables.connections, name)
     if found is not None:
         app.tables.budgets.commit(found.tenant_id, [Write("delete", found.client_id)])
         app.tables.connections.commit(PARTITION, [Write("delete", name)])

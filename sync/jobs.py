@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DUE_FAMILY = {"photos": "photos", "calendars": "calendars"}
-FAMILIES = ("photos", "directory", "calendars")
+FAMILIES = ("photos", "directory", "calendars", "renewals")
 WATCH = timedelta(minutes=5)
 RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
@@ -272,9 +272,9 @@ def send(app: "App", run: Run, delay: float = 0) -> None:
 
 
 def tick(app: "App", family: str) -> None:
-    """Start what is due in `family` (one of FAMILIES) and look after runs that stand still. One read when idle."""
+    """Start what is due in `family` (a value of DUE_FAMILY, or directory) and look after runs that stand still. One read when idle."""
     now = app.clock()
-    for row in app.tables.due.scan(family, until=_due_key(now, "~", "~")):
+    for row in app.tables.due.scan(family, until=due_key(now, "~", "~")):
         try:
             _look(app, row["connection"], row["sync"], datetime.fromisoformat(row["due"]), now)
         except TenantsyncError as error:
@@ -303,15 +303,16 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
             kick(app, found[0])
 
 
-def _due_key(due: datetime, connection: str, sync: str) -> str:
-    return f"{due.isoformat(timespec='microseconds')}|{connection}|{sync}"
+def due_key(due: datetime, connection: str, what: str) -> str:
+    """A key of the due index: what is due first comes first."""
+    return f"{due.isoformat(timespec='microseconds')}|{connection}|{what}"
 
 
 def put_due(app: "App", sync: str, connection: str, due: datetime | None) -> None:
     if due is None:
         return
     row = {"connection": connection, "sync": sync, "due": due.isoformat()}
-    app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", _due_key(due, connection, sync), row)])
+    app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", due_key(due, connection, sync), row)])
 
 
 def _move_due(sync: str, due: datetime | None, state: Row) -> Write:

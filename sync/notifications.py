@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from storage.tables import TRANSACTION_LIMIT, Write
+from storage.tables import Write
 from sync import connections, jobs
 from sync.calendars.store import heard_key
 from sync.errors import Deferred, RequestError
@@ -127,7 +127,7 @@ def refusal(notice: Notice, sender: Sender | None) -> str:
     """Why a notification is dropped; empty where the sender's subscription has sent it."""
     if sender is None or not hmac.compare_digest(sender.digest, notice.digest):
         return "unknown-client-state"
-    if sender.subscription not in ("", notice.subscription):
+    if sender.subscription.lower() not in ("", notice.subscription):
         return "other-subscription"
     if sender.tenant and notice.tenant and sender.tenant != notice.tenant:
         return "other-tenant"
@@ -280,8 +280,7 @@ class _Ear:
             Write("merge", heard_key(room), {"at": now, **{name: True for name in asked if name}})
             for room, asked in rooms.items()
         ]
-        for start in range(0, len(writes), TRANSACTION_LIMIT):
-            self._app.tables.data.commit(self._connection, writes[start : start + TRANSACTION_LIMIT])
+        self._app.tables.data.commit_in_parts(self._connection, writes)
 
     def _wake(self, kind: Kind) -> None:
         """Start a run. One that is not over yet will see what has just been written, or be followed by one that does."""

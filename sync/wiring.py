@@ -3,7 +3,7 @@
 import base64
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from storage.meter import MeteredTransport
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
-from sync import connections, contacts, directory, photos
+from sync import connections, contacts, directory, photos, subscriptions
 from sync.calendars import run as calendars
 from sync.connections import REMOVAL, Connection
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
@@ -47,6 +47,8 @@ EXECUTORS: Mapping[str, Executor] = {
 }
 # Seconds until another run of a sync has to follow one that has ended; None where nothing waits for one.
 WAITING: Mapping[str, Callable[["App", str], float | None]] = {"calendars": calendars.waiting}
+# What is to be taken back from Microsoft while a connection that is removed still has its credential.
+FAREWELLS: Sequence[Callable[["App", Connection], None]] = (subscriptions.remove_all,)
 # What a managed identity's token is for (Learn: Configure an application to trust a managed identity).
 FEDERATION = {
     "global": "api://AzureADTokenExchange",
@@ -98,6 +100,7 @@ class App:
     clock: Callable[[], datetime] = utc_now
     executors: Mapping[str, Executor] = field(default_factory=lambda: EXECUTORS)
     waiting: Mapping[str, Callable[["App", str], float | None]] = field(default_factory=lambda: WAITING)
+    farewells: Sequence[Callable[["App", Connection], None]] = FAREWELLS
 
     def __post_init__(self) -> None:
         self.inbox = Inbox(self)
@@ -193,7 +196,10 @@ class App:
 
     def graph(self, name: str, *, deadline: datetime) -> GraphClient:
         """A Graph client for one slice of a run. Raises connection-not-found, and as `credential` does."""
-        connection = connections.load(self, name)
+        return self.graph_of(connections.load(self, name), deadline=deadline)
+
+    def graph_of(self, connection: Connection, *, deadline: datetime) -> GraphClient:
+        """A Graph client, also for a connection that is being removed. Raises as `credential` does."""
         return self._client(connection, self._cached_sign_in(connection).token, deadline)
 
     def graph_with(self, connection: Connection, token: str) -> GraphClient:

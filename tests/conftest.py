@@ -5,8 +5,20 @@ from hypothesis import HealthCheck, settings
 from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
 from tests.house import build_house, house
+from tests.webhooks import listening, webhooks
 
-__all__ = ["_accounts", "azurite", "build_house", "cloud", "empty_storage", "house", "new_tenant", "tenant"]
+__all__ = [
+    "_accounts",
+    "azurite",
+    "build_house",
+    "cloud",
+    "empty_storage",
+    "house",
+    "listening",
+    "new_tenant",
+    "tenant",
+    "webhooks",
+]
 
 # How fast the machine is says nothing about the code: both would fail where other programs run beside the tests.
 settings.register_profile("any-machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

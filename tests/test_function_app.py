@@ -172,6 +172,7 @@ class TestTimersAndQueues:
             "daily_photo_sync": "0 */15 * * * *",
             "periodic_directory_sync": "0 */5 * * * *",
             "poll_calendars": "0 */5 * * * *",
+            "renew_subscriptions": "0 17 */6 * * *",
         }
 
     def test_which_queues_are_read(self) -> None:

@@ -126,7 +126,8 @@ def get_one(call: Call, key: str) -> Answer:
 
 
 def delete(call: Call, key: str) -> Answer:
-    del call.tenant.exchange.subscriptions[_own(call, key).id]
+    own = _own(call, key)  # looked up first: it leaves out those that have run out, in a new dict
+    del call.tenant.exchange.subscriptions[own.id]
     return Answer(204, b"")
 
 
