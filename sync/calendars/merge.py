@@ -61,6 +61,7 @@ class Seen:
     organizer_event: str = ""
     organizer_etag: str = ""
     organizer_times: Times | None = None
+    unread: bool = False
 
     @property
     def status(self) -> Status:
@@ -184,6 +185,7 @@ def _bound(link: Link, seen: Seen, base: Agreed) -> Link:
         room_etag=seen.remote.etag,
         base=base,
         payload=None,
+        unread=seen.unread,
         created_at=seen.remote.created_at or link.created_at,
         cause="",
     )

@@ -76,6 +76,7 @@ def see(visit: Visit, remote: Remote, copy: Remote | None) -> Seen:
         organizer_event=copy.id if copy else "",
         organizer_etag=copy.etag if copy else "",
         organizer_times=copy.times if copy else None,
+        unread=organizer != "room" and copy is None,
     )
 
 
@@ -130,7 +131,7 @@ def ask_organizers(visit: Visit) -> None:
 
 def same(visit: Visit, known: Reservation, remote: Remote) -> bool:
     """Whether this very version has been seen before, so that not even the organizer needs to be asked."""
-    again = visit.full and known.title_source == "placeholder"
+    again = visit.full and known.link.unread and may_read(visit, known.link.organizer_address)
     return known.link.state == "linked" and known.link.room_etag == remote.etag and not again
 
 
