@@ -4,7 +4,7 @@ Section 8 of the calendars' semantics, with all its operations and faults, in al
 failing example is shrunk by Hypothesis and printed as the list of what happened.
 """
 
-from collections.abc import Callable
+import sys
 from itertools import count
 from typing import Any
 
@@ -103,12 +103,9 @@ def test_both_sides_come_to_agree(
             world.judge()
             assert (tenant.control.get("calendar-writes"), world.stored()) == ([], stored), "I9"
         except BaseException:
-            print(f"{flags}\n" + "\n".join(world.trace))
+            sys.stderr.write(f"{flags}\n" + "\n".join(world.trace))
             raise
         finally:
             tenant.control.delete("")
 
     live()
-
-
-NewTenant = Callable[..., Any]

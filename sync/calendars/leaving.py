@@ -10,11 +10,14 @@ from sync.calendars.rooms import finish_removal
 from sync.calendars.store import Todo
 from sync.calendars.visit import Visit
 from sync.jobs import Work
+from sync.subscriptions import Subscriber
 
 
 def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool) -> RoomState | None:
     """No more calls for this room: its subscription goes, and all of its state (None) where the room is removed."""
     data, key = work.app.tables.data, store.state_key(room)
+    if state.subscription:
+        Subscriber(work.graph, work.app, work.connection).remove(room)
     after = replace(state, subscription=None)
     if not removed:
         work.claim.commit(work.now(), [Write("replace", key, store.state_row(after))])
@@ -32,6 +35,8 @@ def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool)
 def move_in(visit: Visit) -> None:
     """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
     now = visit.work.now()
+    if visit.state.subscription:
+        Subscriber(visit.graph, visit.work.app, visit.work.connection).remove(visit.room.id)
     if visit.state.mailbox:
         for one in visit.ledger:
             if not one.live or one.times.end <= now:

@@ -24,6 +24,7 @@ from sync.calendars.visit import Denials, Visit
 from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.runs import STATE, LogLine
+from sync.subscriptions import Subscriber, asked_of, decide
 from sync.sync_settings import CalendarsSettings
 
 if TYPE_CHECKING:
@@ -97,19 +98,23 @@ class Board:
         return min([each for each in due if each[1]], key=lambda each: urgency(each[1]), default=None)
 
     def _reasons(self, key: str, now: datetime) -> frozenset[Reason]:
-        room, state = self.rooms.get(key), self.state(key)
+        room, state, todo = self.rooms.get(key), self.state(key), self.todos.get(key, Todo())
         if room is None:
             return frozenset({"leave"})
         return reasons(
             room,
             state,
-            self.todos.get(key, Todo()),
+            todo,
             now=now,
             window=window_of(self.settings, room.time_zone, now),
             full_start=self.full_start,
             silent_before=self.silent_before,
-            subscribes=False,
+            subscribes=self._subscribes(state, todo, now),
         )
+
+    def _subscribes(self, state: RoomState, todo: Todo, now: datetime) -> bool:
+        reachable = self.work.app.settings.webhook_base_url is not None
+        return reachable and decide(state, now, asked_of(todo.flags)) in ("create", "renew")
 
     def state(self, room: str) -> RoomState:
         return self.states.get(room, RoomState())
@@ -231,6 +236,9 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
         return _plan(board, visit, why)
     if visit.state.mailbox != room.external_calendar:
         move_in(visit)
+    if "subscribe" in why:
+        subscriber = Subscriber(work.graph, work.app, work.connection)
+        visit.state = subscriber.keep(room, visit.state, work.now(), asked_of(todo.flags))
     news = _read(visit, why)
     _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
     _forget_heard(board, room, todo)
