@@ -106,7 +106,8 @@ def test_takes_time(changes: dict[str, Any], live: bool, takes_time: bool) -> No
     [
         ({}, {"title": "Planning", "free": False, "private": False, "cancelled": False}),
         ({"title_source": "placeholder"}, {"title": None}),
-        ({"private": True}, {"title": None, "private": True}),
+        ({"private": True}, {"title": "Planning", "private": True}),
+        ({"private": True, "title_source": "organizer"}, {"title": None, "private": True}),
         ({"blocking": False}, {"free": True}),
         ({"status": "cancelled"}, {"cancelled": True}),
         ({"status": "declined"}, {"cancelled": False}),

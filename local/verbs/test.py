@@ -17,7 +17,10 @@ PRODUCT = (f"{ROOT}/function_app.py", "sync/*", "storage/*")
 # The pure files decide on data alone, so every branch of them can be reached and is.
 PURE = (
     "sync/calendars/event.py",
+    "sync/calendars/merge.py",
     "sync/calendars/model.py",
+    "sync/calendars/patterns.py",
+    "sync/calendars/reasons.py",
     "sync/calendars/recurrence.py",
     "sync/calendars/zones.py",
     "sync/graph/aadsts.py",

@@ -11,7 +11,6 @@ from sync.calendars import recurrence as series
 from sync.calendars.model import (
     PLACEHOLDER,
     PRIVATE,
-    Agreed,
     Kind,
     Person,
     Reservation,
@@ -304,7 +303,7 @@ def _attendee_kind(each: Mapping[str, Any]) -> str:
     return kind if kind in _ATTENDEES else "required"
 
 
-# --- what it is called, and what is compared -------------------------------------------------------------------------
+# --- what it is called ------------------------------------------------------------------------------------------------
 
 
 def title_of(remote: Remote, organizer_copy: Remote | None, *, policy_read: bool) -> tuple[str, TitleSource, bool]:
@@ -333,21 +332,6 @@ def _names(person: Person | None) -> set[str]:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def agreed_of(remote: Remote, organizer_copy: Remote | None, *, policy_read: bool) -> Agreed:
-    """What Microsoft's side holds, in the form that is compared: equal to Reservation.agreed() for an echo."""
-    title, source, private = title_of(remote, organizer_copy, policy_read=policy_read)
-    start, end = remote.times.canonical()
-    return Agreed(
-        title=None if private or source == "placeholder" else title,
-        start=start,
-        end=end,
-        cancelled=remote.cancelled,
-        organizer=remote.organizer.email.lower() if remote.organizer else "",
-        free=remote.free,
-        private=private,
-    )
 
 
 # --- ours to theirs --------------------------------------------------------------------------------------------------

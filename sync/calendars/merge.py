@@ -35,6 +35,8 @@ _GROUPS: Mapping[Group, Callable[[Agreed], Any]] = {
     "pattern": lambda agreed: agreed.pattern,
 }
 LOCAL, REMOTE, CLASH, MOVED = "local", "remote", "lost-clash", "moved"
+"""Why a reservation has ended; what moved to another room names it behind a colon."""
+NO_RESPONSE = "room-no-response"
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,19 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to store (None: nothing), how the item counts, what the portal is told (None: nothing), which of the
-    portal's own changes were `lost` to Graph's, and why.
+    """What to store (None: nothing), how the item counts, what the portal is told (None: nothing), and which of the
+    portal's own changes were `lost` to Graph's.
     """
 
     reservation: Reservation | None
     outcome: Outcome
     change: ChangeKind | None = None
     lost: tuple[Group, ...] = ()
-    reason: str = ""
 
 
 def changed(one: Agreed, other: Agreed) -> frozenset[Group]:
-    """The groups in which two states differ. An unknown title differs from none, unless it became private or public."""
-    return frozenset(
-        group for group, part in _GROUPS.items() if part(one) != part(other) and not _blind(group, one, other)
-    )
-
-
-def _blind(group: Group, one: Agreed, other: Agreed) -> bool:
-    return group == "title" and one.private == other.private and None in (one.title, other.title)
+    """The groups in which two states differ."""
+    return frozenset(group for group, part in _GROUPS.items() if part(one) != part(other))
 
 
 def decide(known: Reservation | None, seen: Seen, room: str, now: datetime) -> Verdict:
@@ -131,7 +126,7 @@ def decide(known: Reservation | None, seen: Seen, room: str, now: datetime) -> V
 
 def _import(seen: Seen, room: str, now: datetime) -> Verdict:
     if seen.status in ("cancelled", "declined"):
-        return Verdict(None, "skipped", reason=f"already-{seen.status}")
+        return Verdict(None, "skipped")
     made = seen.remote.created_at or now
     own_id = occurrence_id(seen.series, seen.original_start) if seen.series and seen.original_start else ""
     reservation = Reservation(
@@ -168,10 +163,8 @@ def _attendees(seen: Seen) -> tuple[Person, ...]:
     return tuple(Person(one.name, one.email) for one in people if one.kind != "resource")
 
 
-def _bound(link: Link, seen: Seen, base: Agreed) -> Link:
-    """The link after this sight of the event. A title that is not known now stays the agreed one."""
-    if link.base is not None and base.title is None and not base.private and not link.base.private:
-        base = replace(base, title=link.base.title)
+def _bound(link: Link, seen: Seen, base: Agreed, former: Agreed | None = None) -> Link:
+    """The link after this sight of the event, on which both sides agree as `base` says."""
     return replace(
         link,
         state="linked",
@@ -184,6 +177,7 @@ def _bound(link: Link, seen: Seen, base: Agreed) -> Link:
         ical=seen.remote.ical or link.ical,
         room_etag=seen.remote.etag,
         base=base,
+        former=former,
         payload=None,
         unread=seen.unread,
         created_at=seen.remote.created_at or link.created_at,
@@ -192,26 +186,41 @@ def _bound(link: Link, seen: Seen, base: Agreed) -> Link:
 
 
 def _return(known: Reservation, seen: Seen, now: datetime) -> Verdict:
-    """An ended reservation whose event is there. What the portal itself ended is on its way out; anything else is back."""
-    if known.link.cause in (LOCAL, CLASH, MOVED) or seen.status in ("cancelled", "declined"):
+    """An ended reservation whose event is there. What the portal ended is on its way out, unless it was ended before
+    it had an event; anything else is back.
+    """
+    if seen.status in ("cancelled", "declined"):
         return Verdict(None, "unchanged")
-    back = _take(known, seen, frozenset(_GROUPS), now)
-    return Verdict(replace(back, sync_state="synced", note=""), "restored", "restored")
+    if not _ended_here(known.link):
+        back = _take(known, seen, frozenset(_GROUPS), seen.agreed(), now)
+        return Verdict(replace(back, sync_state="synced", note=""), "restored", "restored")
+    if known.link.room_event or seen.organizer != "room":
+        return Verdict(None, "unchanged")
+    late = replace(_bound(known.link, seen, seen.agreed()), state="deleting", cause=known.link.cause)
+    return Verdict(replace(known, link=late), "unchanged")
+
+
+def _ended_here(link: Link) -> bool:
+    return link.cause in (LOCAL, CLASH) or link.cause.startswith(MOVED)
 
 
 def _while_deleting(known: Reservation, seen: Seen, now: datetime) -> Verdict:
-    """The portal has cancelled it and Graph is not told yet. A cancelled event needs no telling; a new time revives it."""
-    base = known.link.base
+    """The portal has cancelled it and Graph is not told yet. A cancelled event needs no telling; a new time revives it,
+    unless it goes on in another room. What else is new is taken over unseen, in case the cancellation is refused.
+    """
+    cause = known.link.cause or LOCAL
     if seen.status in ("cancelled", "declined"):
-        return Verdict(known.linked(state="gone", cause=LOCAL), "unchanged")
-    moved = base is not None and "time" in changed(base, seen.agreed()) and not _stale(known, seen)
-    if moved and known.link.cause != CLASH:
-        back = _take(known, seen, frozenset(_GROUPS), now)
-        return Verdict(replace(back, sync_state="conflict", note="moved-in-outlook"), "restored", "restored", ("time",))
-    if known.link.room_event == seen.remote.id and known.link.room_etag == seen.remote.etag:
-        return Verdict(None, "unchanged")
-    kept = replace(_bound(known.link, seen, base or seen.agreed()), state="deleting", cause=known.link.cause)
-    return Verdict(replace(known, link=kept), "unchanged")
+        return Verdict(known.linked(state="gone", cause=cause), "unchanged")
+    base = known.link.base or seen.agreed()
+    shown = _shown_to(known, seen, base)
+    theirs = changed(base, shown)
+    if "time" in theirs and not cause.startswith(MOVED):
+        back = _take(known, seen, frozenset(_GROUPS), shown, now)
+        back = replace(back, sync_state="conflict", note="moved-in-outlook")
+        return Verdict(back, "restored", "restored", ("time",))
+    after = _take(known, seen, theirs, shown, known.updated_at).linked(state="deleting", cause=cause)
+    after = replace(after, status=known.status)
+    return Verdict(None if after == known else after, "unchanged")
 
 
 def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
@@ -219,57 +228,54 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
         ended = replace(known, status=seen.status, updated_at=now, sync_state=_ended_state(seen.status))
         ended = ended.linked(state="gone", cause=REMOTE, room_etag=seen.remote.etag)
         return Verdict(ended, "deleted", "deleted" if seen.status == "cancelled" else "updated")
-    base = known.link.base or known.agreed()
-    theirs = changed(base, seen.agreed())
-    if _stale(known, seen):
-        theirs -= {"time"}
+    base = known.link.base or _never_agreed(known, seen)
+    shown = _shown_to(known, seen, base)
     ours = changed(base, known.agreed()) if known.link.state in ("creating", "updating") else frozenset()
-    lost = tuple(sorted(theirs & ours))
-    after = _take(known, seen, theirs, now)
-    if "time" not in theirs:
-        after = after.linked(base=replace(_base(after), start=base.start, end=base.end))
-    else:
-        after = after.linked(former=None)
-    left = changed(_base(after), after.agreed()) if ours else frozenset()
-    if left:
-        after = after.linked(state="updating")
-    after = replace(
-        after, sync_state=_sync_state(known, lost=bool(lost), left=bool(left)), note="" if not lost else "outlook-won"
-    )
-    visible = theirs or _shown(after) != _shown(known)
+    theirs = changed(base, shown)
+    if base.title is None and not base.private:
+        theirs -= ours & {"title"}  # Graph's was not known before: that is no change
+    lost = tuple(sorted(theirs & ours & changed(shown, known.agreed())))
+    after = _take(known, seen, theirs, shown, known.updated_at)
+    left = bool(ours and changed(shown, after.agreed()))
+    after = _in_step(known, after, lost=bool(lost), left=left)
     if after == known:
         return Verdict(None, "unchanged")
-    if not visible:
-        return Verdict(replace(after, updated_at=known.updated_at), "unchanged")
-    return Verdict(after, "updated", "updated", lost)
+    if replace(after, link=known.link) == known:
+        return Verdict(after, "unchanged")
+    return Verdict(replace(after, updated_at=now), "updated", "updated", lost)
 
 
-def _base(reservation: Reservation) -> Agreed:
-    return reservation.link.base or reservation.agreed()
+def _never_agreed(known: Reservation, seen: Seen) -> Agreed:
+    """What to compare with where nothing was agreed on: an occurrence that the portal changed before its series was
+    sent is still to be changed at Graph.
+    """
+    return seen.agreed() if known.link.state == "updating" else known.agreed()
+
+
+def _in_step(known: Reservation, after: Reservation, *, lost: bool, left: bool) -> Reservation:
+    """`after` with how far both sides are in step: the portal's change was `lost`, or some of it is `left` to be sent."""
+    note = "" if known.note == NO_RESPONSE and after.status != "awaitingRoom" else known.note
+    if left:
+        after = after.linked(state="updating")
+    if lost:
+        return replace(after, sync_state="conflict", note="outlook-won")
+    if known.sync_state == "pending" and not left:
+        return replace(after, sync_state="synced", note=note)
+    return replace(after, note=note)
 
 
 def _ended_state(status: Status) -> Literal["synced", "rejected"]:
     return "rejected" if status == "declined" else "synced"
 
 
-def _sync_state(known: Reservation, *, lost: bool, left: bool) -> Literal["pending", "synced", "conflict", "rejected"]:
-    if lost:
-        return "conflict"
-    if left:
-        return "pending"
-    return "synced" if known.sync_state == "pending" else known.sync_state
-
-
-def _shown(reservation: Reservation) -> tuple[Any, ...]:
-    """What the portal can see of it beside title and time."""
-    return (
-        reservation.status,
-        reservation.sync_state,
-        reservation.kind,
-        reservation.blocking,
-        reservation.attendees,
-        reservation.owner,
-    )
+def _shown_to(known: Reservation, seen: Seen, base: Agreed) -> Agreed:
+    """What Graph says now. A title that it does not tell is the agreed one, and so is a time that is only late."""
+    shown = seen.agreed()
+    if seen.title.source == "placeholder" or (seen.title.private and base.private):
+        shown = replace(shown, title=base.title, private=base.private)
+    if _stale(known, seen):
+        shown = replace(shown, start=base.start, end=base.end)
+    return shown
 
 
 def _stale(known: Reservation, seen: Seen) -> bool:
@@ -282,13 +288,15 @@ def _stale(known: Reservation, seen: Seen) -> bool:
     return (shown.start, shown.end) == (former.start, former.end) and theirs == (base.start, base.end)
 
 
-def _take(known: Reservation, seen: Seen, groups: frozenset[Group], now: datetime) -> Reservation:
-    """`known` with Graph's side of these groups, linked to the event as it is now."""
+def _take(known: Reservation, seen: Seen, groups: frozenset[Group], shown: Agreed, now: datetime) -> Reservation:
+    """`known` with Graph's side of these groups, linked to the event as it is `shown` now."""
     taken: dict[str, Any] = {}
     if "time" in groups:
         taken["times"] = seen.times
     if "pattern" in groups:
         taken["recurrence"] = seen.remote.recurrence
+    if "free" in groups:
+        taken["blocking"] = not seen.remote.free
     if _takes_title(known, seen, groups):
         taken |= {"title": seen.title.text, "title_source": seen.title.source, "private": seen.title.private}
     if seen.organizer != "room":
@@ -297,19 +305,18 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], now: datetim
         known,
         **taken,
         status=seen.status,
-        blocking=not seen.remote.free if "free" in groups else known.blocking,
         kind=seen.kind,
         series=seen.series,
         original_start=seen.original_start,
         updated_at=now,
     )
-    return replace(after, link=_bound(known.link, seen, seen.agreed()))
+    return replace(after, link=_bound(known.link, seen, shown, known.link.former if _stale(known, seen) else None))
 
 
 def _takes_title(known: Reservation, seen: Seen, groups: frozenset[Group]) -> bool:
     """A placeholder never replaces a known title, and yields to the first real one."""
     if seen.title.source == "placeholder":
-        return known.private
+        return False
     return "title" in groups or known.title_source == "placeholder"
 
 
@@ -318,7 +325,7 @@ def vanished(known: Reservation, now: datetime, *, declined: bool = False) -> Ve
     if known.link.state == "gone":
         return Verdict(None, "unchanged")
     if known.link.state == "deleting":
-        return Verdict(known.linked(state="gone"), "unchanged")
+        return Verdict(known.linked(state="gone", cause=known.link.cause or LOCAL), "unchanged")
     status: Status = "declined" if declined else "cancelled"
     ended = replace(
         known, status=status, updated_at=now, sync_state=_ended_state(status), note="room-declined" if declined else ""

@@ -159,9 +159,9 @@ class Reservation:
         return self.live and self.blocking and self.kind != "series"
 
     def agreed(self) -> Agreed:
-        """What the portal holds, in the form that is compared."""
+        """What the portal holds, in the form that is compared. A private title counts where it is the portal's own."""
         start, end = self.times.canonical()
-        unknown = self.title_source == "placeholder" or self.private
+        unknown = self.title_source == "placeholder" or (self.private and self.title_source != "local")
         return Agreed(
             title=None if unknown else self.title,
             start=start,
