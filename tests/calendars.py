@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,6 +135,10 @@ def receiver() -> Iterator[Receiver]:
                 self._send(told.statuses.pop(0) if told.statuses else 202, "text/plain", "")
 
         def _send(self, status: int, content_type: str, text: str) -> None:
+            with suppress(ConnectionError):  # the sender has given up waiting
+                self._write(status, content_type, text)
+
+        def _write(self, status: int, content_type: str, text: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(text.encode())))

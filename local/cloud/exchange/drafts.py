@@ -1,9 +1,10 @@
 """What a client writes of an event, read and checked (Learn: Create event, Update event)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from local.cloud.exchange.enums import canonical
 from local.cloud.exchange.mailbox import Properties
 from local.cloud.exchange.recurrence import InvalidRecurrence, read_recurrence
 from local.cloud.exchange.zones import MalformedTime, UnknownZone, When, own_zone, read_time
@@ -130,7 +131,7 @@ def _when(given: Properties, current: When | None) -> When | None:
         if current is None:
             raise invalid("The properties start and end are required.")
         return None
-    all_day = given.get("isAllDay", current.all_day if current else False)
+    all_day = _truth(given.get("isAllDay", current.all_day if current else False))
     if type(all_day) is not bool:
         raise malformed("Cannot convert the value of isAllDay to Edm.Boolean.")
     if current is None and not {"start", "end"} <= set(given):
@@ -172,9 +173,11 @@ def _property(name: str, value: Any, held: Properties, name_of: Callable[[str], 
     """One property as it is stored, with whatever else it sets."""
     if value is None:
         return {} if name == "transactionId" else {name: DEFAULTS[name]}
-    if name in CHOICES and value not in CHOICES[name]:
-        raise malformed(f"Requested value '{value}' was not found.")
+    if name in CHOICES:
+        return {name: _choice(value, CHOICES[name])}
     expected = type(DEFAULTS.get(name, ""))
+    if expected is bool:
+        value = _truth(value)  # the O365 package writes "false", and Graph takes it
     if type(value) is not expected:
         raise malformed(f"Cannot convert the value of {name}.")
     match name:
@@ -199,11 +202,24 @@ def _property(name: str, value: Any, held: Properties, name_of: Callable[[str], 
     return {name: value}
 
 
+def _truth(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _choice(value: Any, names: Iterable[str]) -> Any:
+    chosen = canonical(value, names)
+    if chosen is None:
+        raise malformed(f"Requested value '{value}' was not found.")
+    return chosen
+
+
 def _body(value: Properties) -> Properties:
-    kind = value.get("contentType", "text")
-    if kind not in ("text", "html") or not isinstance(value.get("content", ""), str):
+    if not isinstance(value.get("content", ""), str):
         raise malformed("Cannot convert the value of body.")
-    return {"contentType": kind, "content": value.get("content") or ""}
+    return {
+        "contentType": _choice(value.get("contentType", "text"), ("text", "html")),
+        "content": value.get("content") or "",
+    }
 
 
 def _location(value: Any) -> Properties:
@@ -231,9 +247,7 @@ def read_attendees(given: list[Any], held: list[Properties], name_of: Callable[[
         address = email.get("address") if isinstance(email, dict) else None
         if not isinstance(email, dict) or not isinstance(address, str) or "@" not in address:
             raise Refused(400, "ErrorInvalidRecipients", "At least one recipient isn't valid.")
-        kind = each.get("type") or "required"
-        if kind not in ("required", "optional", "resource"):
-            raise malformed(f"Requested value '{kind}' was not found.")
+        kind = _choice(each.get("type") or "required", ("required", "optional", "resource"))
         named = {"name": email.get("name") or name_of(address) or address, "address": address}
         found[address.lower()] = {
             "type": kind,

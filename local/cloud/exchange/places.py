@@ -132,5 +132,7 @@ ROUTES = [
         "GET", "places/{list}/microsoft.graph.roomlist/rooms", list_rooms_of_list, READ_PLACES, units=0, mailbox=True
     ),
     Route("GET", "places/{list}/graph.roomList/rooms", list_rooms_of_list, READ_PLACES, units=0, mailbox=True),
+    Route("GET", "places/{place}/microsoft.graph.room", get_place, READ_PLACES, units=0, mailbox=True),
+    Route("GET", "places/{place}/graph.room", get_place, READ_PLACES, units=0, mailbox=True),
     Route("GET", "places/{place}", get_place, READ_PLACES, units=0, mailbox=True),
 ]

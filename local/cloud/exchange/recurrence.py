@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from dateutil.rrule import DAILY, MONTHLY, WEEKLY, YEARLY, rrule
 
+from local.cloud.exchange.enums import canonical
 from local.cloud.exchange.zones import UnknownZone, When, own_zone, zone
 
 Properties = dict[str, Any]
@@ -67,26 +68,30 @@ def shifted(recurrence: Properties, when: When) -> tuple[Properties, When]:
 
 
 def _pattern(given: Any) -> Properties:
-    kind = given.get("type") if isinstance(given, dict) else None
-    if kind not in NEEDED:
+    kind = canonical(given.get("type"), NEEDED) if isinstance(given, dict) else None
+    if kind is None:
         raise InvalidRecurrence("The pattern has no known type.")
     if unknown := set(given) - set(PATTERN_DEFAULTS) - {"type"}:
         raise InvalidRecurrence(f"The pattern has an unknown property: {min(unknown)}.")
-    stated = {name for name, value in given.items() if value not in (None, PATTERN_DEFAULTS.get(name, kind))}
+    pattern = PATTERN_DEFAULTS | {name: each for name, each in given.items() if each is not None} | {"type": kind}
+    _check_pattern(pattern)
+    stated = {name for name, value in pattern.items() if value != PATTERN_DEFAULTS.get(name, kind)}
     if foreign := stated - NEEDED[kind] - ALLOWED.get(kind, set()) - {"interval"}:
         raise InvalidRecurrence(f"The pattern {kind} does not have {min(foreign)}.")
-    if missing := {name for name in NEEDED[kind] if not given.get(name)}:
+    if missing := {name for name in NEEDED[kind] if not pattern[name]}:
         raise InvalidRecurrence(f"The pattern {kind} needs {min(missing)}.")
-    pattern = {"type": kind} | PATTERN_DEFAULTS | {name: each for name, each in given.items() if each is not None}
-    _check_pattern(pattern)
-    return pattern
+    return {"type": kind} | pattern
 
 
 def _check_pattern(pattern: Properties) -> None:
+    """Give the names in a pattern the letter case of their types; InvalidRecurrence for a value that it cannot have."""
     days = pattern["daysOfWeek"]
-    if not isinstance(days, list) or [day for day in days if day not in DAYS] or pattern["firstDayOfWeek"] not in DAYS:
+    pattern["daysOfWeek"] = [canonical(day, DAYS) for day in days] if isinstance(days, list) else [None]
+    pattern["firstDayOfWeek"] = canonical(pattern["firstDayOfWeek"], DAYS)
+    pattern["index"] = canonical(pattern["index"], INDEXES)
+    if None in pattern["daysOfWeek"] or pattern["firstDayOfWeek"] is None:
         raise InvalidRecurrence("A day of the week is not known.")
-    if pattern["index"] not in INDEXES:
+    if pattern["index"] is None:
         raise InvalidRecurrence("The index is not known.")
     for name, least, most in (("interval", 1, 999), ("dayOfMonth", 0, 31), ("month", 0, 12)):
         if type(pattern[name]) is not int or not least <= pattern[name] <= most:
@@ -94,8 +99,8 @@ def _check_pattern(pattern: Properties) -> None:
 
 
 def _range(given: Any, when: When) -> Properties:
-    kind = given.get("type") if isinstance(given, dict) else None
-    if kind not in RANGES:
+    kind = canonical(given.get("type"), RANGES) if isinstance(given, dict) else None
+    if kind is None:
         raise InvalidRecurrence("The range has no known type.")
     span: Properties = {
         "type": kind,
