@@ -227,6 +227,9 @@ class Subscriber:
 
 
 def _told(state: RoomState) -> RoomState:
+    """With the detail of a room whose sync works; that of any other says why it does not."""
+    if state.status == "error":
+        return state
     return replace(state, detail="webhook" if state.subscription else "polling-only")
 
 

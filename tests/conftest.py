@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
 from tests.house import build_house, house
-from tests.webhooks import listening, webhooks
+from tests.webhooks import listening, reachable, webhooks
 
 __all__ = [
     "_accounts",
@@ -16,6 +16,7 @@ __all__ = [
     "house",
     "listening",
     "new_tenant",
+    "reachable",
     "tenant",
     "webhooks",
 ]

@@ -16,7 +16,7 @@ from sync.subscriptions import Subscriber
 def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool) -> RoomState | None:
     """No more calls for this room: its subscription goes, and all of its state (None) where the room is removed."""
     data, key = work.app.tables.data, store.state_key(room)
-    if state.subscription:
+    if state.subscription or removed:
         Subscriber(work.graph, work.app, work.connection).remove(room)
     after = replace(state, subscription=None)
     if not removed:

@@ -239,6 +239,8 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
     if "subscribe" in why:
         subscriber = Subscriber(work.graph, work.app, work.connection)
         visit.state = subscriber.keep(room, visit.state, work.now(), asked_of(todo.flags))
+        if not visit.opened:  # at once: a calendar that cannot be read keeps its subscription
+            work.claim.commit(work.now(), board.keep(room.id, visit.state, quiet=False))
     news = _read(visit, why)
     _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
     _forget_heard(board, room, todo)

@@ -1,0 +1,183 @@
+"""Rooms with subscriptions, as the reachable, Outlook and the timers see them: through runs, and what Graph posts by itself."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync import jobs
+from sync.runs import active_run
+from sync.subscriptions import LIFE, RENEW_BEFORE, asked_of, renew_due
+from tests.house import House
+from tests.webhooks import NAME, at_graph, heard, index, requests, room, senders, subscribed, subscriber
+
+
+class TestNotifications:
+    """What the simulated Exchange posts by itself."""
+
+    def test_an_event(self, reachable: House) -> None:
+        """What changes in the room's mailbox is heard, and wakes the connection."""
+        subscribed(reachable)
+        tenant = reachable.tenants[NAME].control
+        tenant.post("notifications", {"mode": "collect"})
+        event = tenant.get(f"mailboxes/{room(reachable).external_calendar}/events")[0]
+        tenant.patch(f"mailboxes/{room(reachable).external_calendar}/events/{event['id']}", {"subject": "Moved"})
+        assert set(tenant.post("notifications/deliver")["statuses"]) == {202}
+
+        assert heard(reachable) == {"room~200": set()}
+        assert active_run(reachable.app.tables.data, NAME, "calendars") is not None
+
+    def test_before_the_subscription_is_known(self, reachable: House) -> None:
+        """A notification that overtakes the answer to the POST is heard as well."""
+        reachable.tenants[NAME].control.post("faults", {"notificationBefore201": True})
+        subscribed(reachable)
+
+        assert heard(reachable) == {"room~200": set()}
+
+    def test_forged(self, reachable: House) -> None:
+        """What only looks like Graph's is answered like Graph's, and does nothing."""
+        made, tenant = subscribed(reachable), reachable.tenants[NAME].control
+        tenant.post("notifications", {"mode": "collect"})
+        assert made.subscription is not None
+        for item in ({"clientState": "wrong"}, {"subscriptionId": "wrong"}, {"tenantId": "wrong"}):
+            tenant.post("notifications/forge", {"subscriptionId": made.subscription.id, "item": item})
+
+        assert set(tenant.post("notifications/deliver")["statuses"]) == {202}
+        assert heard(reachable) == {}
+
+    @pytest.mark.parametrize(
+        ("event", "flags"),
+        [("reauthorizationRequired", {"renew"}), ("subscriptionRemoved", {"recreate"}), ("missed", set())],
+    )
+    def test_lifecycle_events(self, reachable: House, event: str, flags: set[str]) -> None:
+        """Each event is heard with what it asks for, and what it asks for gives the room a subscription that lives."""
+        made, tenant = subscribed(reachable), reachable.tenants[NAME].control
+        assert made.subscription is not None
+        tenant.post("notifications", {"mode": "collect"})
+        tenant.post("lifecycle", {"event": event, "subscriptionId": made.subscription.id})
+        tenant.post("notifications/deliver")
+        assert heard(reachable) == {"room~200": flags}
+
+        tenant.post("counters")
+        reachable.clock.ahead += timedelta(hours=1)
+        kept = subscriber(reachable).keep(room(reachable), made, reachable.clock(), asked_of(flags))
+
+        (found,) = at_graph(reachable)
+        assert kept.subscription is not None
+        assert found["id"] == kept.subscription.id
+        assert (found["id"] == made.subscription.id) == (event != "subscriptionRemoved")
+        assert requests(reachable) == {"missed": 0, "reauthorizationRequired": 1, "subscriptionRemoved": 2}[event]
+        assert (kept.subscription.expires_at > made.subscription.expires_at) == (event != "missed")
+
+
+class TestRuns:
+    """Subscriptions as the portal and Outlook see them: through runs, and what Graph posts by itself."""
+
+    @pytest.fixture
+    def linked(self, reachable: House) -> House:
+        """A house whose first room is linked and was synced once; notifications wait until they are asked for."""
+        reachable.tenants[NAME].control.post("notifications", {"mode": "collect"})
+        self.link(reachable, 0)
+        return reachable
+
+    def link(self, house: House, number: int, **fields: Any) -> Any:
+        body = {"displayName": "Oak", "calendarType": "office365", "active": True}
+        mailbox = {"externalCalendar": room(house, number).external_calendar}
+        assert house.call("PUT", f"connections/{NAME}/rooms/oak", {**body, **mailbox, **fields}).status in (200, 201)
+        house.work()
+        return self.shown(house)
+
+    def shown(self, house: House) -> Any:
+        return house.get(f"connections/{NAME}/rooms/oak")
+
+    def deliver(self, house: House) -> None:
+        """What waits at Graph comes in, and a little later its run works."""
+        statuses = house.tenants[NAME].control.post("notifications/deliver")["statuses"]
+        assert set(statuses) <= {202}
+        self.wake(house)
+
+    def wake(self, house: House) -> None:
+        """Work as the queue would after the run's delay."""
+        found = active_run(house.app.tables.data, NAME, "calendars")
+        if found is not None:
+            jobs.work(house.app, {"connection": NAME, "run": found[0].id})
+
+    def titles(self, house: House) -> set[str]:
+        return {one["title"] for one in house.get(f"connections/{NAME}/rooms/oak/reservations")["items"]}
+
+    def test_a_room_becomes_active(self, linked: House) -> None:
+        """A room that is linked is active by its first run, with a subscription whose end the portal shows."""
+        shown = self.shown(linked)
+
+        assert (shown["status"], shown["statusDetail"]) == ("active", "webhook")
+        assert shown["subscriptionExpiresAt"] is not None
+        assert [each["resource"] for each in at_graph(linked)] == [f"users/{room(linked).external_calendar}/events"]
+
+    def test_an_event_in_outlook(self, linked: House) -> None:
+        """What is booked in Outlook is a reservation after one notification, at no more than three requests to Graph."""
+        tenant, mailbox = linked.tenants[NAME].control, room(linked).external_calendar
+        before = self.titles(linked)
+        start = (linked.clock() + timedelta(days=2)).strftime("%Y-%m-%dT12:00:00")
+        end = (linked.clock() + timedelta(days=2)).strftime("%Y-%m-%dT13:00:00")
+        times = {"start": {"dateTime": start, "timeZone": "UTC"}, "end": {"dateTime": end, "timeZone": "UTC"}}
+        tenant.post(f"mailboxes/{mailbox}/events", {"subject": "Planning", **times})
+        tenant.post("counters")
+        self.deliver(linked)
+
+        assert self.titles(linked) - before == {"Planning"}
+        assert requests(linked) <= 3
+        assert heard(linked) == {}
+
+    def test_a_subscription_that_graph_takes_away(self, linked: House) -> None:
+        """After subscriptionRemoved the next run makes another one and reads what has changed meanwhile."""
+        (before,) = at_graph(linked)
+        linked.tenants[NAME].control.post("lifecycle", {"event": "subscriptionRemoved", "subscriptionId": before["id"]})
+        self.deliver(linked)
+
+        (after,) = at_graph(linked)
+        assert after["id"] != before["id"]
+        assert [row["subscription"] for row in senders(linked)] == [after["id"]]
+        assert heard(linked) == {}
+
+    def test_a_subscription_in_its_last_day(self, linked: House) -> None:
+        """The timer finds it and a run renews it, once; the portal shows its new end."""
+        before = self.shown(linked)["subscriptionExpiresAt"]
+        linked.clock.ahead += LIFE - RENEW_BEFORE + timedelta(minutes=1)
+        for _ in range(2):
+            renew_due(linked.app)
+            self.wake(linked)
+
+        assert self.shown(linked)["subscriptionExpiresAt"] > before
+        assert len(at_graph(linked)) == 1
+
+    def test_a_room_that_is_refused(self, reachable: House) -> None:
+        """A mailbox that takes no subscription is synced all the same; the portal sees that it is polled."""
+        mailbox = room(reachable).external_calendar
+        reachable.tenants[NAME].control.patch(f"mailboxes/{mailbox}", {"noSubscriptions": True})
+        shown = self.link(reachable, 0)
+
+        assert (shown["status"], shown["statusDetail"], shown["subscriptionExpiresAt"]) == (
+            "active",
+            "polling-only",
+            None,
+        )
+        assert shown["lastSyncedAt"] is not None
+
+    def test_a_room_with_another_calendar(self, linked: House) -> None:
+        """The subscription moves with the room."""
+        shown = self.link(linked, 1)
+
+        assert (shown["status"], shown["statusDetail"]) == ("active", "webhook")
+        assert [each["resource"] for each in at_graph(linked)] == [f"users/{room(linked, 1).external_calendar}/events"]
+        assert len(senders(linked)) == 1
+
+    @pytest.mark.parametrize("how", ["off", "removed"])
+    def test_a_room_that_leaves(self, linked: House, how: str) -> None:
+        """A room that is switched off or removed has no subscription any more, at Graph or here."""
+        if how == "off":
+            self.link(linked, 0, active=False)
+        else:
+            assert linked.call("DELETE", f"connections/{NAME}/rooms/oak").status in (202, 204)
+            linked.work()
+
+        assert (at_graph(linked), senders(linked), index(linked)) == ([], [], [])
