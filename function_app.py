@@ -235,6 +235,16 @@ def get_reservation(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, OPERATIONS["get_reservation"], wired)
 
 
+@app.route("connections/{name}/rooms/{room}/reservations/{id}", methods=["PATCH"])
+def edit_reservation(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["edit_reservation"], wired)
+
+
+@app.route("connections/{name}/rooms/{room}/reservations/{id}", methods=["DELETE"])
+def delete_reservation(req: func.HttpRequest) -> func.HttpResponse:
+    return respond(req, OPERATIONS["delete_reservation"], wired)
+
+
 @app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 def zz_no_such_route(req: func.HttpRequest) -> func.HttpResponse:  # routes are tried in the order of these names
     return respond(req, NO_SUCH_ROUTE, wired)

@@ -1,12 +1,15 @@
 """Rooms and reservations for tests: linked and made through the API, their sync's side put in place of a run."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Barrier, Thread
 from typing import Any
 
 from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
-from sync.calendars.model import Reservation, RoomState
+from sync.calendars.model import Link, Reservation, RoomState, Times
 from sync.sync_settings import CalendarsSettings
 from tests.cloud import TestTenant
 from tests.house import Answer, House
@@ -32,6 +35,34 @@ def enable(house: House, **settings: Any) -> None:
     jobs.save_settings(house.app, NAME, "calendars", wanted, etag)
 
 
+BODY = {"title": "Planning", "start": at("2027-03-01T09:00"), "end": at("2027-03-01T10:00")}
+
+
+def book(house: House, room: str = "oak", **fields: Any) -> dict[str, Any]:
+    """A reservation made through the API: BODY, but for what is told."""
+    answer = house.call("POST", f"{ROOMS}/{room}/reservations", {**BODY, **fields})
+    assert answer.status == 201, answer.content
+    made: dict[str, Any] = answer.json
+    return made
+
+
+def together(*calls: Callable[[], Answer]) -> list[Answer]:
+    """What these answer when they are called at the same moment."""
+    barrier = Barrier(len(calls))
+    answers: dict[int, Answer] = {}
+
+    def run(number: int, call: Callable[[], Answer]) -> None:
+        barrier.wait()
+        answers[number] = call()
+
+    threads = [Thread(target=run, args=(number, call)) for number, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [answers[number] for number in range(len(calls))]
+
+
 def link(house: House, room: str = "oak", **fields: Any) -> dict[str, Any]:
     """A room, with a calendar of its own name unless it is told."""
     answer = house.call("PUT", f"{ROOMS}/{room}", {**ROOM, "externalCalendar": f"{room}@contoso.com", **fields})
@@ -54,6 +85,28 @@ def stored(house: House, room: str, reservation: str) -> Reservation:
     found = store.load_reservation(house.app.tables.data, NAME, room, reservation)
     assert found
     return found[0]
+
+
+START = datetime(2027, 3, 1, 14, tzinfo=UTC)
+
+
+def make_reservation(reservation: str = "r", **changes: Any) -> Reservation:
+    """As a run or a request would have left it: BODY in room oak, linked to an event."""
+    values: dict[str, Any] = {
+        "id": reservation,
+        "room": "oak",
+        "kind": "single",
+        "origin": "portal",
+        "title": "Planning",
+        "title_source": "local",
+        "owner": None,
+        "times": Times(START, START + timedelta(hours=1), "America/New_York"),
+        "created_at": START,
+        "updated_at": START,
+        "sync_state": "synced",
+        "link": Link(state="linked", room_event=f"event of {reservation}", organizer_address="oak@contoso.com"),
+    }
+    return Reservation(**{**values, **changes})
 
 
 def put_reservation(house: House, reservation: Reservation) -> Reservation:

@@ -1,21 +1,32 @@
 """Rooms through the API: linked, shown with what their sync has come to, and removed with all that was theirs."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from threading import Barrier, Thread
 from typing import Any
 
 import pytest
 
 from storage.tables import Write
 from sync.calendars import commits, rooms, store
-from sync.calendars.model import Link, Reservation, Subscription, Times
+from sync.calendars.model import Link, Subscription
 from tests.cloud import TestTenant
-from tests.house import Answer, House
-from tests.rooms import NAME, ROOM, ROOMS, connect, enable, link, pointers, problem, put_reservation, put_state
+from tests.house import House
+from tests.rooms import (
+    NAME,
+    ROOM,
+    ROOMS,
+    START,
+    connect,
+    enable,
+    link,
+    make_reservation,
+    pointers,
+    problem,
+    put_reservation,
+    put_state,
+    together,
+)
 
 NewTenant = Callable[..., TestTenant]
-START = datetime(2027, 3, 1, 9, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -28,23 +39,6 @@ def portal(house: House, new_tenant: NewTenant) -> House:
 def enabled(portal: House) -> House:
     enable(portal)
     return portal
-
-
-def make_reservation(number: int, **changes: Any) -> Reservation:
-    times = Times(START + timedelta(days=number), START + timedelta(days=number, hours=1), "UTC")
-    values: dict[str, Any] = {
-        "id": f"r{number}",
-        "room": "oak",
-        "kind": "single",
-        "origin": "portal",
-        "title": "Planning",
-        "title_source": "local",
-        "owner": None,
-        "times": times,
-        "created_at": START,
-        "updated_at": START,
-    }
-    return Reservation(**{**values, **changes})
 
 
 class TestPut:
@@ -173,20 +167,9 @@ class TestOneRoomForAMailbox:
 
     def test_two_at_once(self, portal: House) -> None:
         """Of two rooms that are linked to one calendar at the same moment, one is."""
-        barrier = Barrier(2)
-        answers: dict[str, Answer] = {}
+        answers = together(*(lambda room=room: portal.call("PUT", f"{ROOMS}/{room}", ROOM) for room in ("oak", "elm")))
 
-        def put(room: str) -> None:
-            barrier.wait()
-            answers[room] = portal.call("PUT", f"{ROOMS}/{room}", ROOM)
-
-        threads = [Thread(target=put, args=(room,)) for room in ("oak", "elm")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert sorted(answer.status for answer in answers.values()) == [201, 409]
+        assert sorted(answer.status for answer in answers) == [201, 409]
         assert len(portal.get(ROOMS)["items"]) == 1
 
 
@@ -226,7 +209,7 @@ class TestStatus:
 
         shown = enabled.get(f"{ROOMS}/oak")
 
-        assert (shown["lastSyncedAt"], shown["subscriptionExpiresAt"]) == ("2027-03-01T09:00:00Z",) * 2
+        assert (shown["lastSyncedAt"], shown["subscriptionExpiresAt"]) == ("2027-03-01T14:00:00Z",) * 2
         assert shown["warnings"] == ["user-mailbox-denied", "edits-only-in-outlook"]
 
     @pytest.mark.parametrize("change", [{"externalCalendar": "elm@contoso.com"}, {"timeZone": "Asia/Tokyo"}, {}])
@@ -246,7 +229,7 @@ class TestStatus:
         """Changes that are not sent yet are counted by room."""
         link(enabled, "oak")
         link(enabled, "elm")
-        waiting = [make_reservation(number) for number in range(3)]
+        waiting = [make_reservation(f"r{number}") for number in range(3)]
         enabled.app.tables.data.commit(NAME, store.writes_to_send(waiting))
 
         assert [one["pendingChanges"] for one in enabled.get(ROOMS)["items"]] == [0, 3]
@@ -290,13 +273,13 @@ class TestRemoval:
         """A removed room is gone with its reservations, each of them told of, and what waited to be sent."""
         link(portal, "oak")
         link(portal, "elm")
-        many = [make_reservation(number) for number in range(100)]
+        many = [make_reservation(f"r{number}") for number in range(100)]
         for at in range(0, 100, 50):
             part = many[at : at + 50]
             writes = [Write("insert", store.reservation_key("oak", one.id), store.reservation_row(one)) for one in part]
             portal.app.tables.data.commit(NAME, [*writes, *store.writes_to_send(part[:10])])
-        put_reservation(portal, make_reservation(1000, status="cancelled", link=Link(state="gone")))
-        put_reservation(portal, make_reservation(1, room="elm"))
+        put_reservation(portal, make_reservation("r1000", status="cancelled", link=Link(state="gone")))
+        put_reservation(portal, make_reservation(room="elm"))
         _, cursor = portal.changes(NAME)
 
         assert portal.call("DELETE", f"{ROOMS}/oak").status == 204
@@ -324,7 +307,7 @@ class TestRemoval:
         """The same id may be used at once; the room begins without reservations, and pending."""
         link(portal)
         put_state(portal, "oak")
-        put_reservation(portal, make_reservation(1))
+        put_reservation(portal, make_reservation())
         portal.call("DELETE", f"{ROOMS}/oak")
 
         assert link(portal)["status"] == "pending"
@@ -333,7 +316,7 @@ class TestRemoval:
     def test_killed_on_the_way(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
         """A removal that died after its first transaction shows nothing, and ends when the id is used again."""
         link(portal)
-        put_reservation(portal, make_reservation(1))
+        put_reservation(portal, make_reservation())
         monkeypatch.setattr(rooms, "finish_removal", lambda *_: None)
         portal.call("DELETE", f"{ROOMS}/oak")
         monkeypatch.undo()

@@ -37,6 +37,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "start": {"dateTime": "2027-03-01T09:00", "timeZone": "UTC"},
         "end": {"dateTime": "2027-03-01T10:00", "timeZone": "UTC"},
     },
+    "PATCH connections/primary/rooms/oak/reservations/r": {"title": "Planning"},
     **{f"PUT connections/primary/syncs/{sync}": {"enabled": False} for sync in SETTINGS},
 }
 

@@ -266,6 +266,17 @@ def reservations(house: House, path: str) -> None:
     for key in (made["id"], "nothing"):
         house.call("GET", f"{path}/{key}")
     house.call("GET", f"{path}?from=2027-03-01&to=2027-03-02T00:00:00Z&status=any")
+    for patch in ({"title": "Review"}, {"end": start}, {"room": "nowhere"}):
+        house.call("PATCH", f"{path}/{made['id']}", patch)
+    house.call("PATCH", f"{path}/{made['id']}", {"title": "Lost"}, If_Match='"stale"')
+    daily = {
+        "pattern": {"type": "daily"},
+        "range": {"type": "numbered", "startDate": "2027-03-01", "numberOfOccurrences": 3},
+    }
+    for _ in range(2):
+        house.call("DELETE", f"{path}/{made['id']}")
+        house.call("POST", path, {**body, "recurrence": daily})
+    house.call("GET", f"{path}?from=2027-03-01&to=2027-03-05")
 
 
 def devices_and_contacts(house: House, tenant: TestTenant) -> None:

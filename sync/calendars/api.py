@@ -3,7 +3,7 @@
 import re
 
 from storage.tables import encode_key
-from sync.calendars import booking, listed, reservations, rooms, store
+from sync.calendars import booking, changing, listed, reservations, rooms, store
 from sync.calendars.desk import Desk, Found, load, open_desk
 from sync.calendars.model import Room
 from sync.calendars.models import (
@@ -11,6 +11,7 @@ from sync.calendars.models import (
     PlaceOut,
     ReservationIn,
     ReservationOut,
+    ReservationPatch,
     ReservationQuery,
     ReservationsQuery,
     RoomIn,
@@ -106,6 +107,21 @@ def get_reservation(call: Call) -> Reply:
     return _reservation(load(_desk(call), call.path["id"], ended=call.query.status == "any"))
 
 
+def edit_reservation(call: Call) -> Reply:
+    desk, patch = _desk(call), call.body
+    if patch.room in (None, desk.room.id):
+        return _reservation(changing.edit(desk, call.path["id"], patch, call.match))
+    found = store.load_room(call.app.tables.data, desk.name, patch.room)
+    if found is None:
+        raise RequestError("The room does not exist", fields=[("/room", "must be a room of this connection")])
+    return _reservation(changing.move(desk, desk.next_door(found[0]), call.path["id"], patch, call.match))
+
+
+def delete_reservation(call: Call) -> Reply:
+    changing.cancel(_desk(call), call.path["id"], call.match)
+    return Reply(204)
+
+
 _C = "connections/{name}"
 _ROOM = _C + "/rooms/{room}"
 _RESERVATIONS = _ROOM + "/reservations"
@@ -163,5 +179,24 @@ OPERATIONS = (
         get_reservation,
         {200: ReservationOut},
         query=ReservationQuery,
+    ),
+    Operation(
+        "edit_reservation",
+        "PATCH",
+        _RESERVATIONS + "/{id}",
+        "Change a reservation or move it to another room",
+        edit_reservation,
+        {200: ReservationOut},
+        body=ReservationPatch,
+        errors=(409, 412),
+    ),
+    Operation(
+        "delete_reservation",
+        "DELETE",
+        _RESERVATIONS + "/{id}",
+        "Cancel a reservation or a series",
+        delete_reservation,
+        {204: None},
+        errors=(409, 412),
     ),
 )

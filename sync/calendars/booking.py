@@ -6,11 +6,14 @@ or freed there meanwhile. What Microsoft has to be told of is in the same transa
 
 from uuid import UUID, uuid5
 
-from sync.calendars import reservations, store
+from sync.calendars import reservations, series, store
 from sync.calendars.commits import Step, transact
-from sync.calendars.desk import Check, Desk, Found, Written, change, insert, must_be_active, parts_of, write
+from sync.calendars.desk import Check, Desk, Found
+from sync.calendars.model import Reservation
 from sync.calendars.models import ReservationIn
+from sync.calendars.parts import Batch, insert
 from sync.errors import RequestError
+from sync.feed import Change
 
 _IDS = UUID("0d6f6bb1-3c0e-4f3c-8f7e-0a7b6f1f6a57")
 
@@ -20,31 +23,34 @@ def create(desk: Desk, wanted: ReservationIn, token: str) -> Found:
 
     Raises RequestError `room-inactive`, `room-busy`, `user-calendar-not-allowed`, and where something does not fit.
     """
-    must_be_active(desk.room)
+    desk.must_be_active()
     reservation_id = str(uuid5(_IDS, f"{desk.name}\n{desk.room.id}\n{token}"))
     made = reservations.build(wanted, reservation_id, desk.room, desk.policy, desk.now)
-    parts = parts_of(desk, made, [])
-    times = [one.times for one in parts] if made.kind == "series" else [made.times]
-    check = Check(desk, times, lambda one: made.id in (one.id, one.series))
-    written = Written()
+    parts = _occurrences(desk, made)
+    times = [made.times] if made.takes_time else [one.times for one in parts]
+    check, batch = Check(desk), Batch(desk)
+    data = desk.app.tables.data
 
     def decide() -> Step[Found | None]:
-        claimed, own = check.claim()
-        if own and (before := store.load_reservation(desk.app.tables.data, desk.name, desk.room.id, made.id)):
-            return Step(before)  # the same request before, which died before it could answer
-        rest = written.ahead(desk, parts)
-        writes = [
-            insert(made),
-            *claimed,
-            *store.writes_to_send([made]),
-            *(write(one) for one in rest),
-        ]
-        return Step(None, writes, [change(one, "created") for one in (made, *parts)])
+        claim, own = check.claim(times, lambda one: made.id in (one.id, one.series))
+        if own and (before := store.load_reservation(data, desk.name, desk.room.id, made.id)):
+            return Step(before)  # by the same request, which died before it could answer
+        writes, changes = batch.step(parts, {}, lambda _: [])
+        told = [Change("reservation", made.id, "created"), *changes]
+        return Step(None, [insert(made), claim, *store.writes_to_send([made]), *writes], told)
 
     try:
         before, etag = transact(desk.app, desk.name, decide)
     except RequestError:
-        written.take_back(desk)
+        batch.take_back()
         raise
     desk.start_run()
     return before or (made, etag)
+
+
+def _occurrences(desk: Desk, made: Reservation) -> list[Reservation]:
+    """Those of a new series, from its start to the end of the window; none of anything else."""
+    if made.kind != "series":
+        return []
+    until = max(desk.window[1], made.times.end)
+    return series.expand(made, [], (made.times.start, until), desk.now)

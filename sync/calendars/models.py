@@ -228,7 +228,7 @@ class ReservationsQuery(ListQuery):
 
     from_: Annotated[Moment | None, Field(alias="from")] = None
     to: Moment | None = None
-    status: model.Status | Literal["any"] | None = None
+    status: Literal["confirmed", "tentative", "awaitingRoom", "declined", "cancelled", "any"] | None = None
     type: model.Kind | None = None
 
 

@@ -32,10 +32,10 @@ _TAKES_TIME = (
 
 @dataclass(frozen=True)
 class Slots:
-    """What overlaps with a time in a room, with the etags of its rows, and `etag`, under which the time may be taken."""
+    """What is `found` in a room from one moment to another, and the etag under which time may be taken there."""
 
     etag: str | None
-    found: Sequence[tuple[Reservation, str]]
+    found: Sequence[Reservation]
 
     def claim(self, room: str) -> Write:
         """Take time, unless others took or freed some since this was read. Conflict then: look again."""
@@ -48,7 +48,7 @@ def look(data: Table, connection: str, room: str, wanted: Sequence[Times]) -> Sl
     row = data.get(connection, store.slots_key(room))
     bounds = {"since": min(each.start for each in wanted), "until": max(each.end for each in wanted)}
     rows = data.scan(connection, store.reservation_key(room, ""), where=_TAKES_TIME, values=bounds)
-    return Slots(row["etag"] if row else None, [(store.parse_reservation(one), one["etag"]) for one in rows])
+    return Slots(row["etag"] if row else None, [store.parse_reservation(one) for one in rows])
 
 
 def visible(data: Table, connection: str, room: str, found: Iterable[Reservation]) -> list[Reservation]:

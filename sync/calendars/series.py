@@ -37,6 +37,20 @@ def expand(
     return [one for one in (*made, *dropped) if one != stored.get(one.id)]
 
 
+def restyle(series: Reservation, known: Iterable[Reservation], since: datetime, now: datetime) -> list[Reservation]:
+    """The occurrences that have to be written for a series whose title, people or notes were changed."""
+    plain = [one for one in known if _is_plain(one) and one.live and one.times.end > since]
+    made = [(one, _placed(series, one.id, one.times, one, now)) for one in plain]
+    return [after for one, after in made if after != one]
+
+
+def reopened(known: Iterable[Reservation]) -> list[Reservation]:
+    """The occurrences of a series that was declined as a whole: they may come back with it."""
+    return [
+        replace(one, note=DROPPED) if one.status == "declined" and one.kind == "occurrence" else one for one in known
+    ]
+
+
 def planned(series: Reservation, window: tuple[datetime, datetime]) -> list[Times]:
     """When the occurrences in the window are by the recurrence."""
     assert series.recurrence is not None

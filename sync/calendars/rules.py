@@ -1,0 +1,129 @@
+"""What may be changed of a reservation, and what a change makes of its link: pure."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sync.calendars.model import Policy, Reservation, Room, Times
+from sync.calendars.reservations import fresh_link
+from sync.calendars.series import LOCAL
+from sync.errors import RequestError
+
+_SHARED = ("title", "private", "times", "recurrence", "attendees")
+_SENT = ("title", "private", "times", "recurrence")
+
+
+def unsent(one: Reservation) -> bool:
+    """Whether Microsoft has certainly not been told of it. An occurrence comes with its series."""
+    return one.link.state in ("none", "creating") and not one.link.transaction and not one.series
+
+
+def in_reach(one: Reservation, policy: Policy) -> bool:
+    """Whether the portal may change the event of a reservation, or there is none to be changed yet."""
+    return one.link.organizer == "room" or unsent(one) or (one.link.organizer == "user" and policy.write_user)
+
+
+def check_change(known: Reservation, after: Reservation, policy: Policy) -> None:
+    """Raises RequestError `owner-is-organizer`, `organizer-locked`."""
+    if known.link.organizer != "room" and known.owner != after.owner:
+        raise RequestError(
+            "The owner is the organizer of the meeting",
+            code="owner-is-organizer",
+            status=409,
+            remedy="Cancel it and make another one for the other owner.",
+        )
+    if any(getattr(known, name) != getattr(after, name) for name in _SHARED):
+        check_reach(known, policy)
+
+
+def check_reach(known: Reservation, policy: Policy) -> None:
+    """Raises RequestError `organizer-locked`."""
+    if not in_reach(known, policy):
+        raise _locked()
+
+
+def _locked() -> RequestError:
+    return RequestError(
+        "The meeting is in its organizer's calendar",
+        code="organizer-locked",
+        status=409,
+        remedy="Have the organizer change it in Outlook, or enable user calendar delegation.",
+    )
+
+
+def check_move(known: Reservation) -> None:
+    """Raises RequestError `organizer-locked` for a meeting in its organizer's calendar, which names its room itself."""
+    if known.link.organizer != "room" and not unsent(known):
+        raise _locked()
+
+
+def next_edition(one: Reservation) -> Reservation:
+    return replace(one, edition=one.edition + 1)
+
+
+def timing_changed(known: Reservation, after: Reservation) -> bool:
+    """Whether it needs its room at another time; a series also where its clocks are those of another zone."""
+    if known.kind == "series" and known.times.zone != after.times.zone:
+        return True
+    return known.times.canonical() != after.times.canonical() or known.recurrence != after.recurrence
+
+
+def changed(known: Reservation, revised: Reservation, room: Room, now: datetime) -> Reservation:
+    """`revised` with the link and the state that it gets where Microsoft has to be told of what changed.
+
+    A declined one that gets another time is tried anew.
+    """
+    revised = replace(revised, updated_at=now)
+    if not known.live:
+        return _revived(revised, room) if timing_changed(known, revised) else revised
+    if all(getattr(known, name) == getattr(revised, name) for name in _SENT):
+        return revised
+    fields: dict[str, Any] = {"sync_state": "pending", "note": ""}
+    if known.kind == "occurrence":
+        fields["kind"] = "exception"
+    told = replace(revised, **fields)
+    return told if known.link.state == "creating" else told.linked(state="updating")
+
+
+def _revived(one: Reservation, room: Room) -> Reservation:
+    on_user = one.link.organizer == "user"
+    back = replace(one, status="awaitingRoom" if on_user else "confirmed", sync_state="pending", note="")
+    if one.link.state == "deleting" or on_user or one.series:
+        return back.linked(state="updating", cause="")
+    return replace(back, generation=one.generation + 1, link=fresh_link("room", room, one.owner))
+
+
+def cancelled(known: Reservation, now: datetime) -> Reservation:
+    """It is over for the portal; where Microsoft knows of it, it is still to be told."""
+    over = known.link.state == "gone" or unsent(known)
+    ended = replace(known, status="cancelled", sync_state="synced" if over else "pending", note="", updated_at=now)
+    return ended.linked(state="gone" if over else "deleting", cause=LOCAL)
+
+
+def moved(
+    known: Reservation, revised: Reservation, room: Room, former: Reservation | None, now: datetime
+) -> Reservation:
+    """The reservation in another `room`. Where it was there before, and its event still is, that one is taken up again."""
+    on_user = known.link.organizer == "user"
+    times = revised.times
+    here = replace(
+        revised,
+        room=room.id,
+        times=Times.days(times.first, times.last, room.time_zone) if times.first and times.last else times,
+        generation=max(known.generation, former.generation if former else 0) + 1,
+        status="awaitingRoom" if on_user else "confirmed",
+        sync_state="pending",
+        note="",
+        updated_at=now,
+        link=fresh_link("user" if on_user else "room", room, revised.owner),
+    )
+    if former is not None and former.link.state == "deleting":
+        link = replace(former.link, state="updating" if former.link.room_event else "creating", cause="")
+        return replace(here, generation=former.generation, link=link)
+    return here
+
+
+def left_behind(known: Reservation, room: str, now: datetime) -> Reservation:
+    """What stays in the old room of a reservation that was moved, until its event there is deleted."""
+    gone = replace(known, status="cancelled", sync_state="pending", note="", updated_at=now)
+    return gone.linked(state="gone" if known.link.state == "gone" else "deleting", cause=f"moved:{room}")
