@@ -404,3 +404,20 @@ def test_writes_in_a_batch_are_noted(tenant, room):
     ]
     tenant.control.delete("calendar-writes")
     assert tenant.control.get("calendar-writes") == []
+
+
+def test_the_journal_names_the_mailbox(tenant, room):
+    graph, ann = tenant.graph(), people_of(tenant)[0]
+    graph.get(events_of(room))
+    graph.batch(
+        f"/users/{ann['id'].upper()}/calendar", "/places/microsoft.graph.room", "/users/nobody@x.example/events"
+    )
+    journal = tenant.control.get("journal")
+
+    assert {(each["template"], each["mailbox"]) for each in journal} == {
+        ("GET /users/{id}/events", room["emailAddress"]),
+        ("GET /users/{id}/calendar", ann["mail"]),
+        ("GET /places/microsoft.graph.room", None),
+        ("GET /users/{id}/events", "nobody@x.example"),
+        ("POST /$batch", None),
+    }

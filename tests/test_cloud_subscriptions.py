@@ -155,6 +155,14 @@ def test_a_subscription_is_listed_and_deleted(tenant, room, hook):
     assert counts(tenant)["posts"] == 0
 
 
+def test_lists_of_subscriptions_are_few(tenant):
+    graph = tenant.graph()
+    statuses = [graph.get("/subscriptions").status_code for _ in range(26)]
+
+    assert statuses == [200] * 25 + [429]
+    assert graph.get("/subscriptions/none").status_code == 404
+
+
 def test_a_new_url_has_to_prove_itself(tenant, room, hook):
     graph = tenant.graph()
     made = subscribe(graph, room["id"], hook.url).json()

@@ -87,6 +87,7 @@ async def _serve_item(call: Call, item: Item, answers: dict[str, Item], serve: S
         request_id=str(uuid4()),
         url=item["url"],
         in_batch=True,
+        mailbox=None,
     )
     return _response(item["id"], await serve(inner))
 

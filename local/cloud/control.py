@@ -29,7 +29,8 @@ Behaviour of Graph towards one tenant
          Retry-After that their client was given had passed: the same request after any refusal, and after a 429 of a
          whole request everything of that app, half a second excepted in which it may have been under way
   POST   /tenants/{t}/counters          resets them, answers what they were
-  GET    /tenants/{t}/journal?last=n    the last requests and batch items, oldest first
+  GET    /tenants/{t}/journal?last=n    the last requests and batch items, oldest first; "mailbox" is the address of the
+         mailbox that one is about
   GET    /tenants/{t}/faults
   POST   /tenants/{t}/faults            replaces all: {"latencyMs","unitsPer10s","rate429","rate503","rate504","rateReset",
          "rateBatchItem","retryAfter":{"style":"seconds|decimal|date|absent","seconds"},"untidyPaging",

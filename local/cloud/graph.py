@@ -19,7 +19,7 @@ from local.cloud.exchange.courier import Courier
 from local.cloud.exchange.subscriptions import Subscriptions
 from local.cloud.faults import RESET
 from local.cloud.protocol import VERSION, Answer, Call, Refused, Route, Routes, split_url
-from local.cloud.throttling import MAILBOX_CONCURRENCY, retry_after
+from local.cloud.throttling import MAILBOX_CONCURRENCY, MAILBOX_WINDOW, retry_after
 
 COMPRESS_FROM = 1024
 
@@ -96,8 +96,9 @@ class Graph:
         try:
             route, parameters = self._routes.find(call.method, call.path)
             template = route.name
+            call.mailbox = _mailbox_of(call, parameters["id"]) if route.mailbox and "id" in parameters else None
             refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
-            answer = refusal or self._limit(call, route, parameters) or await self._admitted(call, route, parameters)
+            answer = refusal or self._limit(call, route) or await self._admitted(call, route, parameters)
         except Refused as refused:
             answer = refused.answer(call.headers, call.request_id, call.now)
         if call.lost:
@@ -117,18 +118,20 @@ class Graph:
             answer.headers["x-ms-throttle-limit-percentage"] = f"{used:.2f}"
         return answer
 
-    def _limit(self, call: Call, route: Route, parameters: dict[str, str]) -> Answer | None:
+    def _limit(self, call: Call, route: Route) -> Answer | None:
         """The 429 of a spent budget or a busy mailbox."""
         throttle, capacity = call.tenant.throttle, call.tenant.faults.units_per_10s
         wait = throttle.take(call.app_id, route.cost(call), capacity) if capacity and route.units else 0
         if wait:
             call.tenant.counters.throttled += 1
             return self._pause(call, 429, wait)
-        if not route.mailbox or "id" not in parameters:
+        if route.quota and (wait := throttle.count(call.app_id, *route.quota)):
+            call.tenant.counters.throttled += 1
+            return self._pause(call, 429, wait)
+        mailbox = call.mailbox
+        if mailbox is None:
             return None
-        found = find_mailbox(call.tenant, parameters["id"])
-        mailbox = str(found.guid) if found else parameters["id"]
-        if wait := throttle.call_mailbox(call.app_id, mailbox, call.tenant.faults.mailbox_requests):
+        if wait := throttle.count(call.app_id, mailbox, call.tenant.faults.mailbox_requests, MAILBOX_WINDOW):
             call.tenant.counters.throttled += 1
             return self._pause(call, 429, wait, mailbox="Application is over its MailboxRequests limit.")
         if throttle.mailboxes[call.app_id, mailbox] >= MAILBOX_CONCURRENCY:
@@ -163,6 +166,11 @@ class Graph:
         return answer
 
 
+def _mailbox_of(call: Call, key: str) -> str:
+    found = find_mailbox(call.tenant, key)
+    return (found.owner.address if found else "") or key
+
+
 def _journal(call: Call, template: str, answer: Answer) -> None:
     call.tenant.journal.append(
         {
@@ -170,6 +178,7 @@ def _journal(call: Call, template: str, answer: Answer) -> None:
             "method": call.method,
             "url": call.url,
             "template": template,
+            "mailbox": call.mailbox,
             "status": answer.status,
             "reset": call.lost,
             "appId": call.app_id,

@@ -18,8 +18,9 @@ READ_DIRECTORY = frozenset({"Directory.Read.All", "Directory.ReadWrite.All"})
 class Call:
     """`path` is decoded and starts after the version; query names keep their `$`; header names are lower case.
 
-    `mailboxes` holds the mailboxes that this HTTP request keeps busy until it is answered. `lost`: the client will
-    not see the answer, because its connection is cut.
+    `mailboxes` holds the mailboxes that this HTTP request keeps busy until it is answered; `mailbox` is the one that
+    this call is about: its address, or how the call names it where there is none. `lost`: the client will not see the
+    answer, because its connection is cut.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Call:
     retried: bool = False
     in_batch: bool = False
     lost: bool = False
+    mailbox: str | None = None
     mailboxes: list[str] = field(default_factory=list)
 
     @property
@@ -83,7 +85,8 @@ Handler = Callable[..., Answer | Awaitable[Answer]]
 @dataclass(frozen=True)
 class Route:
     """`roles`: any one of them suffices, none needed if empty. `units`: the cost before query options change it.
-    `mailbox` marks calls that Outlook serves, with its own limits and its own refusal."""
+    `mailbox` marks calls that Outlook serves, with its own limits and its own refusal. `quota`: of the calls that share
+    this name, an app has so many in so many seconds."""
 
     method: str
     template: str
@@ -91,6 +94,7 @@ class Route:
     roles: frozenset[str] = frozenset()
     units: int = 1
     mailbox: bool = False
+    quota: tuple[str, int, float] | None = None
 
     @property
     def name(self) -> str:

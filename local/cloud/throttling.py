@@ -76,13 +76,13 @@ class Throttle:
         bucket = self.buckets.setdefault(app_id, Bucket(capacity, capacity, now))
         return bucket.take(units, now)
 
-    def call_mailbox(self, app_id: str, mailbox: str, most: int) -> float:
-        """Count a call to a mailbox, of which an app has `most` in 10 minutes; seconds to wait if that is one too many."""
-        now, calls = time.monotonic(), self._calls.setdefault((app_id, mailbox), deque())
-        while calls and calls[0] <= now - MAILBOX_WINDOW:
+    def count(self, app_id: str, what: str, most: int, seconds: float) -> float:
+        """Count a call of which an app has `most` in so many seconds; how long it has to wait if that is one too many."""
+        now, calls = time.monotonic(), self._calls.setdefault((app_id, what), deque())
+        while calls and calls[0] <= now - seconds:
             calls.popleft()
         calls.append(now)
-        return calls[-most - 1] + MAILBOX_WINDOW - now if len(calls) > most else 0.0
+        return calls[-most - 1] + seconds - now if len(calls) > most else 0.0
 
     def pause(self, app_id: str, request: str, seconds: float, *, sent_in: float, whole_app: bool) -> None:
         """Remember that this request, or with `whole_app` everything of the app, is told to wait, by an answer that

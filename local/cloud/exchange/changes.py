@@ -40,11 +40,11 @@ def insert(tenant: Tenant, mailbox: Mailbox, item: Item) -> Item:
 
 
 def save(
-    tenant: Tenant, mailbox: Mailbox, item: Item, before: Item | None = None, slots: frozenset[datetime] | None = None
+    tenant: Tenant, mailbox: Mailbox, item: Item, before: Item | None = None, slot: datetime | None = None
 ) -> None:
     """Note that an item has been changed; `before` is the series whose occurrences are no longer the same."""
     item.version, item.modified = tenant.exchange.next_version(), tenant.clock.now()
-    mailbox.log.append(Change(item.guid, before, slots))
+    mailbox.log.append(Change(item.guid, before, slot, item.generation))
     announce(tenant, mailbox, item, "updated")
 
 
@@ -91,7 +91,7 @@ def change_occurrence(
     version = tenant.exchange.next_version()
     exception = Exception_((held.changes if held else {}) | changes, when, version, tenant.clock.now())
     item.exceptions[slot] = exception
-    save(tenant, mailbox, item, slots=frozenset({slot}))
+    save(tenant, mailbox, item, slot=slot)
     exception.version = item.version
     return exception
 
@@ -99,7 +99,7 @@ def change_occurrence(
 def cancel_occurrence(tenant: Tenant, mailbox: Mailbox, item: Item, slot: datetime) -> None:
     item.exceptions.pop(slot, None)
     item.cancelled.add(slot)
-    save(tenant, mailbox, item, slots=frozenset({slot}))
+    save(tenant, mailbox, item, slot=slot)
 
 
 def remove(tenant: Tenant, mailbox: Mailbox, item: Item) -> None:
@@ -137,7 +137,7 @@ def note_response(
         return
     if slot and held:
         item.exceptions[slot] = replace(held, changes=held.changes | {"attendees": with_answer})
-        save(tenant, mailbox, item, slots=frozenset({slot}))
+        save(tenant, mailbox, item, slot=slot)
         item.exceptions[slot].version = item.version
     else:
         item.properties["attendees"] = with_answer

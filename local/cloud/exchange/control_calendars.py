@@ -6,7 +6,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from local.cloud.exchange import booking, meetings
+from local.cloud.exchange import booking, changes, meetings
 from local.cloud.exchange.access import display_name, find_mailbox
 from local.cloud.exchange.drafts import read_draft
 from local.cloud.exchange.events import find_event
@@ -169,6 +169,7 @@ class _Calendars:
         action = request.match_info["action"]
         if action == "move":
             item.moves += 1
+            changes.save(tenant, mailbox, item)
         elif action in ANSWERS:
             meetings.answer(tenant, mailbox, item, each, ANSWERS[action], tell=True)
         else:

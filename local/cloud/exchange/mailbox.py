@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from local.cloud.exchange.outbox import Outbox, Subscription
-from local.cloud.exchange.zones import When
+from local.cloud.exchange.zones import When, zone
 from local.cloud.model import Model
 
 Properties = dict[str, Any]
@@ -45,6 +45,12 @@ class Room(Model):
     process_external_meeting_messages: bool = False
     remove_canceled_meetings: bool = True
     auto_accept: bool = True
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, name: str) -> str:
+        zone(name)
+        return name
 
 
 class Address(Model):
@@ -99,12 +105,13 @@ class Item:
 class Change:
     """One step of a mailbox's log. `before` is the series as it was, where its occurrences are no longer the same.
 
-    `slots` are the occurrences that changed, None where the whole item did.
+    `slot` is the only occurrence that changed, None where the whole item did; `generation` is that of the series then.
     """
 
     item: UUID
     before: Item | None = None
-    slots: frozenset[datetime] | None = None
+    slot: datetime | None = None
+    generation: int = 0
 
 
 @dataclass

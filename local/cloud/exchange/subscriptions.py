@@ -15,11 +15,15 @@ from local.cloud.exchange.notices import notice
 from local.cloud.exchange.outbox import Subscription
 from local.cloud.exchange.shape import preferences
 from local.cloud.exchange.zones import MalformedTime, instant, read_instant
-from local.cloud.protocol import Answer, Call, Handler, Refused, Route
+from local.cloud.protocol import Answer, Call, Refused, Route
 from local.cloud.tenants import Tenant
 
 LONGEST = timedelta(minutes=10_080)
 SHORTEST = timedelta(minutes=45)
+# Learn: Microsoft Graph service-specific throttling limits, subscription service limits, per app and tenant.
+WRITES = ("subscription writes", 500, 20.0)
+LISTS = ("subscription lists", 25, 20.0)
+READS = ("subscription reads", 500, 20.0)
 CHANGES = ("created", "updated", "deleted")
 LONGEST_STATE = 128
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -46,15 +50,14 @@ class Subscriptions:
 
     def routes(self) -> list[Route]:
         one = "subscriptions/{subscription}"
-        handlers: list[tuple[str, str, Handler]] = [
-            ("POST", "subscriptions", self.create),
-            ("GET", "subscriptions", list_all),
-            ("GET", one, get_one),
-            ("PATCH", one, self.patch),
-            ("DELETE", one, delete),
-            ("POST", f"{one}/reauthorize", reauthorize),
+        return [
+            Route("POST", "subscriptions", self.create, units=0, quota=WRITES),
+            Route("GET", "subscriptions", list_all, units=0, quota=LISTS),
+            Route("GET", one, get_one, units=0, quota=READS),
+            Route("PATCH", one, self.patch, units=0, quota=WRITES),
+            Route("DELETE", one, delete, units=0, quota=WRITES),
+            Route("POST", f"{one}/reauthorize", reauthorize, units=0, quota=WRITES),
         ]
-        return [Route(method, template, handler, units=0) for method, template, handler in handlers]
 
     async def create(self, call: Call) -> Answer:
         """201 once both URLs have proved that they listen; Refused otherwise."""

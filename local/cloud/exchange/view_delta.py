@@ -105,8 +105,9 @@ def _changed(
     call: Call, mailbox: Mailbox, guid: UUID, every: list[Change], since: datetime, until: datetime
 ) -> list[Entry]:
     """What there is to say of one item: what is there now, and what is not there any more."""
-    item, silent = mailbox.items.get(guid), call.tenant.faults.silent_occurrence_deletes
-    if item and silent and all(change.slots and change.slots <= item.cancelled for change in every):
+    item = mailbox.items.get(guid)
+    silent = item.cancelled if item and call.tenant.faults.silent_occurrence_deletes else set()
+    if silent and all(change.slot in silent for change in every):
         return []
     now = _present(item, since, until) if item else []
     before: dict[Entry, None] = {}
@@ -114,16 +115,12 @@ def _changed(
         if change.before and change.before.recurrence:
             rows = occurrences(change.before, since, until)
             before |= dict.fromkeys(Entry(guid, each.slot, change.before.generation) for each in rows)
-    deleted = _deleted_occurrences(item, every) if item and not silent else []
-    gone = [Entry(guid, row.slot, row.generation, gone=True) for row in [*before, *deleted] if row not in now]
+        if change.slot and change.slot not in silent:
+            before[Entry(guid, change.slot, change.generation)] = None
+    gone = [Entry(guid, row.slot, row.generation, gone=True) for row in before if row not in now]
     if not now:
         gone.append(Entry(guid, gone=True))
     return now + gone
-
-
-def _deleted_occurrences(item: Item, every: list[Change]) -> list[Entry]:
-    slots = {slot for change in every for slot in change.slots or ()}
-    return [Entry(item.guid, slot, item.generation) for slot in sorted(slots & item.cancelled)]
 
 
 def _resumed(call: Call, mailbox: Mailbox) -> tuple[datetime, datetime, int]:
