@@ -43,11 +43,12 @@ class Write:
     """One step of a transaction.
 
     `insert` fails where the row exists, `replace` and `delete` where it does not carry `etag` (None: any),
-    `merge` keeps the properties that are not named and creates the row where it is missing unless it has an etag.
+    `merge` keeps the properties that are not named and creates the row where it is missing unless it has an etag;
+    `update` does the same to a row that must be there.
     A `delete` of a row that is not there is fine when it stands alone; in a transaction it is a conflict.
     """
 
-    kind: Literal["insert", "merge", "replace", "delete"]
+    kind: Literal["insert", "merge", "update", "replace", "delete"]
     key: str
     row: Mapping[str, Any] = field(default_factory=dict)
     etag: str | None = None
@@ -103,10 +104,8 @@ class Table:
             if write.kind == "delete":
                 self._client.delete_entity(partition, write.key, **condition)
                 return ""
-            if write.kind == "merge" and write.etag is None:
-                return str(self._client.upsert_entity(entity, mode=UpdateMode.MERGE)["etag"])
-            mode = UpdateMode.MERGE if write.kind == "merge" else UpdateMode.REPLACE
-            if write.etag is None:
+            mode = UpdateMode.REPLACE if write.kind == "replace" else UpdateMode.MERGE
+            if write.etag is None and write.kind != "update":
                 return str(self._client.upsert_entity(entity, mode=mode)["etag"])
             return str(self._client.update_entity(entity, mode=mode, **condition)["etag"])
         except HttpResponseError as error:
@@ -196,7 +195,7 @@ def _operation(partition: str, write: Write) -> Any:
             return ("delete", entity, condition)
         case "merge" if write.etag is None:
             return ("upsert", entity, {"mode": UpdateMode.MERGE})
-        case "merge":
+        case "merge" | "update":
             return ("update", entity, {"mode": UpdateMode.MERGE, **condition})
         case _ if write.etag is None:
             return ("upsert", entity, {"mode": UpdateMode.REPLACE})

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from storage.tables import PAGE_LIMIT, Row, decode_key, encode_key
-from sync import devices, feed, own_contacts
-from sync.contacts import CONTACT, GROUP, OWN
+from sync import devices, feed
+from sync.albums import blob_name
+from sync.contacts import own
+from sync.contacts.run import CONTACT, GROUP, OWN
 from sync.directory import DEVICE
 from sync.errors import RequestError
 from sync.http import (
@@ -25,7 +27,6 @@ from sync.http import (
 )
 from sync.models import ChangeOut, ContactGroupOut, ContactOut, DeviceOut, Model, UserOut
 from sync.people import USER
-from sync.photos import blob_name
 
 SEARCHED = 10_000  # rows that one search request looks through at most
 
@@ -200,9 +201,9 @@ def _device_renderer(call: Call) -> Callable[[Row], DeviceOut]:
 def list_contacts(call: Call) -> Reply:
     state = call.query.azure_state
     imported = {} if state == "none" else {CONTACT: _where(state)}
-    own: dict[str, str | None] = {} if state in ("active", "deleted") else {OWN: None}
+    portals: dict[str, str | None] = {} if state in ("active", "deleted") else {OWN: None}
     return _copies(
-        call, {**imported, **own}, _contact_renderer(call), call.query.search, **_state(state if imported else None)
+        call, {**imported, **portals}, _contact_renderer(call), call.query.search, **_state(state if imported else None)
     )
 
 
@@ -225,14 +226,14 @@ def _contact_renderer(call: Call) -> Callable[[Row], ContactOut]:
 
     def render(row: Row) -> ContactOut:
         prefix, _, key = row["key"].partition("|")
-        own = prefix + "|" == OWN
+        imported = prefix + "|" == CONTACT
         fields = row["j_fields"]
         groups = [{"id": group, "displayName": names.get(group)} for group in fields.get("groups", ())]
         return ContactOut.model_validate(
             {
                 **{name: fields.get(name) for name in ("displayName", "givenName", "surname", "mobilePhone", "mail")},
                 "id": decode_key(key),
-                "azureId": None if own else decode_key(key),
+                "azureId": decode_key(key) if imported else None,
                 "azureState": row["state"],
                 "groups": groups,
             }
@@ -254,23 +255,23 @@ def list_contact_groups(call: Call) -> Reply:
 
 def create_contact(call: Call) -> Reply:
     name = connection_of(call).name
-    row = own_contacts.create(call.app, name, call.body)
+    row = own.create(call.app, name, call.body)
     address = f"/api/connections/{name}/contacts/{row['key'][len(OWN) :]}"
     return _contact(call, row, 201, Location=address)
 
 
 def edit_contact(call: Call) -> Reply:
     name = connection_of(call).name
-    row = own_contacts.load(call.app, name, call.path["id"])
+    row = own.load(call.app, name, call.path["id"])
     call.match(row["etag"])
-    return _contact(call, own_contacts.edit(call.app, name, row, call.body))
+    return _contact(call, own.edit(call.app, name, row, call.body))
 
 
 def delete_contact(call: Call) -> Reply:
     name = connection_of(call).name
-    row = own_contacts.load(call.app, name, call.path["id"])
+    row = own.load(call.app, name, call.path["id"])
     call.match(row["etag"])
-    own_contacts.delete(call.app, name, row)
+    own.delete(call.app, name, row)
     return Reply(204)
 
 

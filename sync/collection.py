@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.tables import Write
-from sync.errors import CursorExpired, GraphError, NotFound, TenantsyncError
-from sync.graph.client import BatchRequest
+from sync.deletions import At
+from sync.errors import CursorExpired, GraphError, GroupNotFound, NotFound, TenantsyncError
+from sync.graph.client import BatchRequest, Page
 from sync.graph.protocol import whole_text
 from sync.jobs import Work
-from sync.mirror import QUIET, At, Mirror, Source, Unreadable
+from sync.mirror import QUIET, Mirror, Source, Unreadable
 from sync.plan import Absent, Present
 from sync.runs import STATE
 from sync.sync_settings import GuardIn
@@ -37,7 +38,11 @@ _OPEN = frozenset({"assignedLicenses", "extensionAttributes", "onPremisesExtensi
 
 @dataclass(frozen=True)
 class Reading:
-    """How one run reads one collection. A delta link made for another `scope` cannot be gone on from."""
+    """How one run reads one collection. A delta link made for another `scope` cannot be gone on from.
+
+    `excluded` says why an item is not wanted, "" where it is; `filter` has the source leave out what it can. Where only
+    the users of a `group` are wanted, every run lists them: delta tells of the whole directory (Learn: user: delta).
+    """
 
     collection: str
     fields: tuple[str, ...]
@@ -46,6 +51,22 @@ class Reading:
     guard: GuardIn
     filter: str = ""
     owners: bool = False
+    group: str = ""
+
+    @property
+    def path(self) -> str:
+        """What the listing lists: the whole collection, or the users of a group and of all groups below it."""
+        return f"/groups/{self.group}/transitiveMembers/microsoft.graph.user" if self.group else f"/{self.collection}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of every page. A cast needs them (Learn: Advanced query capabilities on Microsoft Entra ID objects)."""
+        return {"ConsistencyLevel": "eventual"} if self.group else {}
+
+    @property
+    def left(self) -> str:
+        """Why something is gone that a listing no longer shows."""
+        return "not-listed" if self.group or self.filter else "left"
 
     def first_page(self) -> dict[str, str]:
         """The parameters of the listing. References are expanded there, while delta takes their names as fields."""
@@ -56,6 +77,7 @@ class Reading:
             "$top": str(PAGE),
             "$expand": ",".join(f"{reference}($select=id)" for reference in references),
             "$filter": self.filter,
+            "$count": "true" if self.group else "",
         }
         return {name: value for name, value in wanted.items() if value}
 
@@ -89,52 +111,44 @@ def _restart(mirror: Mirror, at: At, error: CursorExpired) -> At:
         raise error
     log.info("directory listing steps back run=%s code=%s", mirror.work.run.id, error.graph_code)
     safe = at.get("safe")
-    if at["stage"] == "list" and safe and safe["link"] != at["link"]:
-        return _step_back(mirror, {**at, "link": safe["link"], "read": safe["read"]}, safe["quiet"])
+    if at["stage"] == "list" and safe and safe["link"] != at["link"] and not mirror.dry:
+        work = mirror.work
+        back = {**at, "link": safe["link"], "read": safe["read"]}
+        work.claim.commit(work.now(), checkpoint=mirror.nest(back), counts={**work.run.counts, **safe["quiet"]})
+        return back
     return _start_over(mirror, at, restarts)
 
 
 def _start_over(mirror: Mirror, at: At, restarts: int) -> At:
     again = {"stage": "begin", "full": True, "restarts": restarts, "page": at.get("page", 0)}
-    return _step_back(mirror, again, dict.fromkeys(QUIET, 0))
-
-
-def _step_back(mirror: Mirror, again: At, quiet: Mapping[str, int]) -> At:
-    work = mirror.work
-    work.claim.commit(work.now(), checkpoint=mirror.nest(again), counts={**work.run.counts, **quiet})
+    mirror.start_over(again)
     return again
 
 
 def _begin(mirror: Mirror, reading: Reading, at: At) -> At:
     work = mirror.work
-    cursor = work.state(reading.collection).get("j_cursor")
+    cursor: At = work.state(reading.collection).get("j_cursor") or {"link": None}
     page = at.get("page", 0)
-    if cursor and work.run.mode == "delta" and cursor["scope"] == reading.scope and not at.get("full"):
-        return {
-            "stage": "delta",
-            "link": cursor["link"],
-            "page": page,
-            "scope": dict(reading.scope),
-            "restarts": at.get("restarts", 0),
-        }
-    select = ",".join(("id", *reading.fields))
-    latest = work.graph.page(f"/{reading.collection}/delta", params={"$deltatoken": "latest", "$select": select})
-    if latest.delta_link is None:
-        raise _no_delta_link()
-    following = {
-        "stage": "list",
-        "link": None,
-        "delta": latest.delta_link,
-        "page": page,
-        "read": 0,
-        "listing": f"{work.run.id}#{page}",
-        "scope": dict(reading.scope),
-        "restarts": at.get("restarts", 0),
-    }
+    following = {"page": page, "scope": dict(reading.scope), "restarts": at.get("restarts", 0)}
+    fits = cursor["link"] and cursor["scope"] == reading.scope
+    if fits and work.run.mode == "delta" and not at.get("full"):
+        return {**following, "stage": "delta", "link": cursor["link"]}
+    delta = None if reading.group else _latest(work, reading)
+    following |= {"stage": "list", "link": None, "delta": delta, "read": 0, "whole": True}
+    following["listing"] = f"{work.run.id}#{page}"
     work.claim.commit(
         work.now(), checkpoint=mirror.nest(following)
     )  # every step leaves a checkpoint, however slow Graph is
     return following
+
+
+def _latest(work: Work, reading: Reading) -> str:
+    """A delta link for "from now"."""
+    select = ",".join(("id", *reading.fields))
+    page = work.graph.page(f"/{reading.collection}/delta", params={"$deltatoken": "latest", "$select": select})
+    if page.delta_link is None:
+        raise _no_delta_link()
+    return page.delta_link
 
 
 def _no_delta_link() -> TenantsyncError:
@@ -145,12 +159,10 @@ def _list(mirror: Mirror, reading: Reading, at: At) -> At:
     """One page of the full listing."""
     work = mirror.work
     retried = work.graph.usage.retried
-    link = at["link"]
-    page = work.graph.page(link) if link else work.graph.page(f"/{reading.collection}", params=reading.first_page())
+    page = _listed(work, reading, at["link"])
     number = at["page"] + 1
     following = {**at, "page": number, "link": page.next_link, "read": at["read"] + len(page.items)}
-    if not all(map(_item_id, page.items)):
-        following["nameless"] = True
+    following["whole"] = at["whole"] and all(map(_item_id, page.items))
     if page.next_link is None:
         following["stage"] = "missing"
     batch = mirror.take(_sources(page.items, reading, {}), mirror.index(), number, listing=at["listing"], full=True)
@@ -161,8 +173,20 @@ def _list(mirror: Mirror, reading: Reading, at: At) -> At:
     return following
 
 
+def _listed(work: Work, reading: Reading, link: str | None) -> Page:
+    """The page behind `link`, or the first one. Raises GroupNotFound besides what the Graph client raises."""
+    if link:
+        return work.graph.page(link, headers=reading.headers)
+    try:
+        return work.graph.page(reading.path, params=reading.first_page(), headers=reading.headers)
+    except NotFound as error:
+        if not reading.group:
+            raise
+        raise GroupNotFound(error) from error
+
+
 def _missing(mirror: Mirror, reading: Reading, at: At) -> At:
-    return mirror.missing(at, at["read"], [_cursor(reading, at["delta"])])
+    return mirror.missing(at, [_cursor(reading, at["delta"])], reading.left)
 
 
 def _delta(mirror: Mirror, reading: Reading, at: At) -> At:

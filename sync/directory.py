@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sync.collection import Reading, read_collection
+from sync.deletions import Kind
 from sync.errors import Deferred
 from sync.jobs import Finish, Work
-from sync.mirror import PAUSE, Kind, Mirror
+from sync.mirror import PAUSE, Mirror
 from sync.people import USERS, users_reading
 from sync.runs import active_run
 from sync.sync_settings import DevicesSettings, UsersSettings
@@ -62,7 +63,7 @@ DEVICES = Kind(
     remedies={
         "disabled": "Include disabled devices in the settings of the devices sync to take them in.",
         "left": "Nothing to do: the directory no longer has this device.",
-        "held": "Look at the run's plan, then approve or reject it.",
+        "not-listed": "Nothing to do: the directory no longer has this device among those that the settings ask for.",
     },
 )
 

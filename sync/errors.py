@@ -76,6 +76,20 @@ class NotFound(GraphError):
     code = "graph-not-found"
 
 
+class GroupNotFound(NotFound):
+    """The group that the settings of a sync name is not there."""
+
+    code = "group-not-found"
+
+    def __init__(self, cause: GraphError) -> None:
+        super().__init__(
+            "The group that the settings name is not there",
+            http=cause.http,
+            graph_code=cause.graph_code,
+            remedy="Copy the group's object id from its overview page in the Entra admin center into the settings.",
+        )
+
+
 class Forbidden(GraphError):
     """Graph answered 403: a permission is missing, or the object is outside the app's scope."""
 

@@ -467,9 +467,8 @@ def _end(
     run = claim.run
     now = app.clock()
     writes = [Write("delete", run.active_key)]
-    if run.sync in MODELS:
-        kept = {} if run.dry_run else state or {}
-        writes.append(Write("merge", STATE + run.sync, {**kept, "last_run": run.id}))
+    if run.sync in MODELS and not run.dry_run:
+        writes.append(Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}))
     try:
         claim.commit(
             now,
@@ -506,14 +505,10 @@ def problem(error: TenantsyncError) -> Mapping[str, str]:
 def close(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str] | None = None) -> Run:
     """Finish a run that no worker holds. Raises Conflict."""
     ended = replace(run, status=status, finished_at=app.clock(), owner="", lease_until=None, error=error)
-    app.tables.data.commit(
-        run.connection,
-        [
-            Write("replace", RUN + run.id, run_row(ended), etag),
-            Write("delete", run.active_key),
-            Write("merge", STATE + run.sync, {"last_run": run.id}),
-        ],
-    )
+    writes = [Write("replace", RUN + run.id, run_row(ended), etag), Write("delete", run.active_key)]
+    if not run.dry_run:
+        writes.append(Write("merge", STATE + run.sync, {"last_run": run.id}))
+    app.tables.data.commit(run.connection, writes)
     return ended
 
 

@@ -3,15 +3,15 @@
 A source (sync/directory.py, sync/contacts.py) says of each item that it is present, absent, or not to be read. Here it
 is compared with what is stored and written, in transactions that carry the checkpoint. Nothing is deleted at once:
 
-    absent     the source no longer has it; noted on the row and in an index, invisible to the portal
+    absent     the source no longer has it; noted, and invisible to the portal (sync/deletions.py)
     deletions  what is noted is deleted together, if the deletion guard lets it; else the run is held
     purge      tombstones older than 30 days are emptied
 
-An item that comes back is freed of its note. A dry run takes the same way and writes the plan alone.
+A dry run takes the same way and writes the plan alone.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -19,28 +19,24 @@ from datetime import datetime, timedelta
 from sys import intern
 from typing import Any, Literal, NamedTuple
 
-from storage.tables import Row, Write, decode_key, encode_key
+from storage.tables import Row, Write
+from sync.deletions import At, Deletions, Kind, Nest
 from sync.errors import TenantsyncError
 from sync.feed import Change
 from sync.jobs import Work
-from sync.plan import Absent, Decision, Present, Stored, decide, digest, guard_holds
-from sync.runs import PLAN, LogLine, PlanLine
+from sync.plan import Absent, Decision, Present, Stored, decide, digest, planned
+from sync.runs import LINES, LOG, PLAN, LogLine, PlanLine
 from sync.sync_settings import GuardIn
 
-ABSENT = "absent|"
 PURGE = "purge|"
 RETENTION = timedelta(days=30)
 PAUSE = timedelta(seconds=3)
 GONE = "gone-for-good"
-WRITES = 95  # rows of a transaction of 100, less those of run, log, plan, feed and head
+WRITES = 95  # rows of a transaction of 100, less those of run, feed, head, and one each of log and plan
 DELETIONS = 31  # three rows each
-LINES = 1000  # of a plan in one row
 READERS = 8
 QUIET = ("skipped", "failed")  # outcomes that no row tells of: a listing that is read again counts them anew
 COLUMNS = ("digest", "state", "mark", "seen", "absent", "invited")
-
-At = dict[str, Any]
-Nest = Callable[[At], At]
 
 
 class Known(NamedTuple):
@@ -76,39 +72,15 @@ class Unreadable:
 Source = Present | Absent | Unreadable
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What is mirrored: the word for one item, the prefix of its rows, what to do about each reason."""
-
-    entity: str
-    prefix: str
-    remedies: Mapping[str, str]
-    purge_with: Callable[[Work, str], None] = lambda _work, _key: None
-
-
-class Mirror:
-    """The copy of one kind of item, as one slice of one run works on it.
-
-    `counted` is False where the copy serves another sync, whose counts and log it must not touch. `nest` puts the
-    copy's checkpoint into that of the run.
-    """
+class Mirror(Deletions):
+    """The copy of one kind of item, as one slice of one run works on it. `invite` tells of each new item once, ever."""
 
     def __init__(
         self, work: Work, kind: Kind, *, counted: bool = True, invite: bool = False, nest: Nest = dict
     ) -> None:
-        self.work = work
-        self.kind = kind
-        self.counted = counted
+        super().__init__(work, kind, counted=counted, nest=nest)
         self.invite = invite
-        self.nest = nest
-        self.dry = work.run.dry_run
         self._index: dict[str, Known] | None = None
-
-    def key(self, item_id: str) -> str:
-        return self.kind.prefix + encode_key(item_id)
-
-    def id(self, key: str) -> str:
-        return decode_key(key[len(self.kind.prefix) :])
 
     def index(self) -> dict[str, Known]:
         """All stored items by key: one transaction for each 1,000, once a slice."""
@@ -148,7 +120,7 @@ class Mirror:
                 writes, after = self._note_absent(key, source.reason, known, mark)
                 batch.add(writes)
                 if self.dry:
-                    batch.plan(item_id, "delete", source.reason)
+                    batch.propose(item_id, source.reason)
             else:
                 writes, after = self._write(key, source, decision, known, mark, full=full)
                 batch.add(writes, item_id, None if counted else decision, invite=_invites(known, after))
@@ -162,7 +134,7 @@ class Mirror:
             return [], None
         writes = [
             Write("merge", key, {"absent": reason, "mark": mark}),
-            Write("replace", ABSENT + key, {"row": key, "reason": reason}),
+            self.note(key, reason),
         ]
         return writes, known._replace(absent=reason, mark=mark)
 
@@ -173,41 +145,54 @@ class Mirror:
         run = mark.partition("|")[0]
         back = known is not None and known.absent != "" and not isinstance(source, Absent)
         seen = run if full else known.seen if known else ""
-        freed = [Write("delete", ABSENT + key)] if back else []
+        freed = [self.free(key)] if back else []
         if isinstance(source, Present) and decision.change is not None:
             invited = bool(known and known.invited) or (self.invite and decision.change == "created")
             after = Known("active", digest(source.fields), mark, seen, "", invited, None)
             columns = {name: value for name, value in after._asdict().items() if name != "fields"}
-            return [Write("merge", key, {**columns, "j_fields": source.fields, "deleted_at": ""}), *freed], after
+            columns |= {**self.kind.columns(source.fields), "j_fields": source.fields, "deleted_at": ""}
+            return [Write("merge", key, columns), *freed], after
         if isinstance(source, Absent) and source.reason == GONE and known is not None and known.state == "deleted":
             return _tombstone(key, self.work.now(), GONE), None
         if known is None or isinstance(source, Absent) or (not back and known.seen == seen):
             return [], None
         return [Write("merge", key, {"seen": seen, "absent": ""}), *freed], known._replace(seen=seen, absent="")
 
+    def start_over(self, again: At) -> None:
+        """Go on from `again` as if this run had read nothing: what no row tells of is neither counted nor logged twice."""
+        work = self.work
+        lines = [
+            Write("delete", row["key"])
+            for prefix in (LOG, PLAN)
+            for row in work.app.tables.data.scan(work.connection, f"{prefix}{work.run.id}|", columns=())
+        ]
+        for start in range(0, len(lines), WRITES):
+            work.claim.commit(work.now(), lines[start : start + WRITES])
+        counts = {name: 0 if self.dry or name in QUIET else count for name, count in work.run.counts.items()}
+        work.claim.commit(work.now(), checkpoint=self.nest(again), counts=counts)
+
     # --- what a complete listing did not show --------------------------------------------------------------------
 
-    def missing(self, at: At, read: int, extra: Sequence[Write]) -> At:
+    def missing(self, at: At, extra: Sequence[Write], reason: str = "left") -> At:
         """After a complete listing of `read` items: note what is stored as active and was not in it.
 
-        A listing that held an item without an id (`nameless`) proves nobody's absence.
-
-        `extra` is committed at the end, with the checkpoint. Raises TenantsyncError `empty-listing`.
+        One that is not `whole`, such as one with an item without an id, proves nobody's absence. `extra` is committed at
+        the end, with the checkpoint. Raises TenantsyncError `empty-listing`.
         """
         batch = Batch(self)
         mark = f"{at['listing']}|{at['page']}"
-        for key, known in () if at.get("nameless") else self._unseen(at["listing"]):
-            if read == 0:
+        for key, known in self._unseen(at["listing"]) if at["whole"] else ():
+            if at["read"] == 0:
                 raise TenantsyncError(
                     "The source listed nothing at all, where there was something before; nothing was deleted",
                     code="empty-listing",
-                    remedy="Check in the Entra admin centre that the app may read it, then start a full sync.",
+                    remedy="Check in the Entra admin center that the app may read it, then start a full sync.",
                 )
-            writes, _ = self._note_absent(key, "left", known, mark)
+            writes, _ = self._note_absent(key, reason, known, mark)
             batch.add(writes)
             if self.dry:
-                batch.plan(self.id(key), "delete", "left")
-            if self.work.time_is_up() and not self.dry:
+                batch.propose(self.id(key), reason, at)
+            if self.work.time_is_up():
                 batch.flush(at)
                 return at
         following = {"stage": "deletions", "page": at["page"] + 1}
@@ -217,7 +202,7 @@ class Mirror:
     def _unseen(self, listing: str) -> Iterable[tuple[str, Known]]:
         data, connection = self.work.app.tables.data, self.work.connection
         if self.dry:
-            shown = self._shown()
+            shown = self.planned()
             return [
                 (key, known)
                 for key, known in self.index().items()
@@ -230,80 +215,41 @@ class Mirror:
     # --- deletions -----------------------------------------------------------------------------------------------
 
     def deletions(self, at: At, guard: GuardIn) -> At:
-        """Delete what is noted as absent, unless the guard holds it back; then the plan shows what waits."""
-        data, connection = self.work.app.tables.data, self.work.connection
-        noted = list(data.scan(connection, ABSENT + self.kind.prefix))
-        if self.dry:
-            return self._propose_again(noted)
-        if noted and not at.get("allowed"):
-            total = sum(1 for _ in data.scan(connection, self.kind.prefix, columns=(), where="state eq 'active'"))
-            if guard_holds(len(noted), total, guard.max_count, guard.max_percent):
-                return self._hold(at, noted, total)
-            at = {**at, "allowed": True}
-        done = self._delete([(row["row"], row["reason"]) for row in noted], at)
-        return {"stage": "purge", "page": at["page"] + 1} if done else at
-
-    def _propose_again(self, noted: Sequence[Row]) -> At:
-        """In the plan of a dry run: what earlier runs noted and could not delete, unless this one has met it."""
+        """Delete what is noted as absent, unless the guard holds it back; a dry run shows it in its plan."""
+        if not self.dry:
+            return self.settle(at, guard)
         batch = Batch(self)
-        shown = self._shown() if noted else set()
+        noted = self.waiting()
+        shown = self.planned() if noted else set()
         for row in noted:
             if self.id(row["row"]) not in shown:
-                batch.plan(self.id(row["row"]), "delete", row["reason"])
+                batch.propose(self.id(row["row"]), row["reason"], at)
         following = {"stage": "done"}
         batch.flush(following)
+        if self.counted:
+            self.forewarn(guard)
         return following
 
-    def _shown(self) -> set[str]:
-        """The items that the plan of this run names."""
-        plan = self.work.app.tables.data.scan(self.work.connection, f"{PLAN}{self.work.run.id}|")
-        return {line[1] for row in plan for line in row["j_lines"] if line[0] == self.kind.entity}
+    @property
+    def each(self) -> int:
+        return DELETIONS
 
-    def _hold(self, at: At, noted: Sequence[Row], total: int) -> At:
-        """Show in the plan what waits, and count it as skipped; the run goes on and ends as held."""
-        following: At = {"stage": "purge", "page": at["page"] + 1}
-        if not self.counted:
-            return following
-        work, entity = self.work, self.kind.entity
-        for start in range(at.get("planned", 0), len(noted), LINES):
-            part = [(self.id(row["row"]), row["reason"]) for row in noted[start : start + LINES]]
-            work.claim.commit(
-                work.now(),
-                plan=[PlanLine(entity, item_id, "delete", reason) for item_id, reason in part],
-                log=[
-                    LogLine("warning", entity, item_id, "skipped", "held", self.kind.remedies["held"])
-                    for item_id, _ in part
-                ],
-                outcomes={"skipped": len(part)},
-                checkpoint=self.nest({**at, "planned": start + LINES}),
-            )
-        return {**following, "held": len(noted), "of": total}
+    def total(self) -> int:
+        data = self.work.app.tables.data
+        return sum(1 for _ in data.scan(self.work.connection, self.kind.prefix, columns=(), where="state eq 'active'"))
 
-    def approved(self, at: At) -> At:
-        """Delete exactly what the held run showed, less what has come back since."""
-        data, run = self.work.app.tables.data, self.work.run.id
-        for row in data.scan(self.work.connection, f"{PLAN}{run}|", start=at.get("from", "")):
-            ids = [line[1] for line in row["j_lines"] if line[2] == "delete"]
-            stored = self.load(ids)
-            due = [
-                (key, known.absent) for key, known in sorted(stored.items()) if known.state == "active" and known.absent
-            ]
-            if not self._delete(due, {**at, "from": row["key"]}):
-                return {**at, "from": row["key"]}
-        return {"stage": "purge", "page": at["page"] + 1}
+    def noted(self, ids: Iterable[str]) -> Sequence[tuple[str, str]]:
+        stored = sorted(self.load(ids).items())
+        return [(key, known.absent) for key, known in stored if known.state == "active" and known.absent]
 
-    def _delete(self, due: Sequence[tuple[str, str]], at: At) -> bool:
-        """Turn active rows into tombstones; False when the slice's time was up before the end."""
-        for start in range(0, len(due), DELETIONS):
-            if start and self.work.time_is_up():
-                return False
-            batch = Batch(self)
-            now = self.work.now()
-            for key, reason in due[start : start + DELETIONS]:
-                decision = Decision("deleted", "deleted", reason)
-                batch.add([*_tombstone(key, now, reason), Write("delete", ABSENT + key)], self.id(key), decision)
-            batch.flush(at)
-        return True
+    def delete(self, due: Sequence[tuple[str, str]], at: At) -> None:
+        """Turn active rows into tombstones."""
+        batch = Batch(self)
+        now = self.work.now()
+        for key, reason in due:
+            decision = Decision("deleted", "deleted", reason)
+            batch.add([*_tombstone(key, now, reason), self.free(key)], self.id(key), decision)
+        batch.flush(at)
 
     def purge(self, at: At) -> At:
         """Empty the tombstones whose 30 days are over; the index of tombstones makes an idle purge one read."""
@@ -353,9 +299,6 @@ def _tombstone(key: str, now: datetime, reason: str) -> list[Write]:
     ]
 
 
-_ACTIONS = {"created": "create", "updated": "update", "restored": "restore", "deleted": "delete"}
-
-
 class Batch:
     """Collects what a page leads to and commits it in transactions of at most 95 rows.
 
@@ -393,26 +336,16 @@ class Batch:
         if invite and not self._mirror.dry:
             self._changes.append(Change(entity, item_id, "invited"))
         if self._mirror.dry:
-            self.plan(item_id, _ACTIONS.get(decision.change or "", "none"), decision.reason)
+            self._plan.append(PlanLine(entity, item_id, *planned(decision.outcome, decision.reason)))
         self._count(item_id, decision, quiet=not writes or decision.outcome in QUIET)
 
-    def note(self, item_id: str, decision: Decision) -> None:
-        """Count and log an item that leads to no write now."""
-        self._count(item_id, decision, quiet=True)
-
-    def tell(self, lines: Sequence[LogLine], *, skipped: int = 0) -> None:
-        """Log findings that belong to no single outcome, and count members that were left out."""
-        self._quiet_log += lines
-        self._quiet["skipped"] += skipped
-
-    def plan(self, item_id: str, action: str, reason: str) -> None:
-        """Show in the plan of a dry run what would be done."""
-        self._plan.append(PlanLine(self._mirror.kind.entity, item_id, action, reason))
-        if action == "delete" and self._mirror.counted:
+    def propose(self, item_id: str, reason: str, at: At | None = None) -> None:
+        """Show a deletion in the plan of a dry run; a plan that grows long is committed, with the checkpoint `at`."""
+        self._plan.append(PlanLine(self._mirror.kind.entity, item_id, "delete", reason))
+        if self._mirror.counted:
             self._quiet["deleted"] += 1
-        if len(self._plan) == LINES:
-            self._mirror.work.claim.commit(self._mirror.work.now(), plan=self._plan)
-            self._plan = []
+        if at is not None and len(self._plan) >= LINES:
+            self.flush(at)
 
     def waiting(self, outcome: str) -> int:
         """How many items with this outcome the next flush counts."""
@@ -426,7 +359,7 @@ class Batch:
         if decision.reason:
             level: Literal["info", "warning"] = "warning" if decision.outcome == "failed" else "info"
             kind = self._mirror.kind
-            remedy = kind.remedies.get(decision.reason, f"Look at this {kind.entity} in the Entra admin centre.")
+            remedy = kind.remedies.get(decision.reason, f"Look at this {kind.entity} in the Entra admin center.")
             line = LogLine(level, kind.entity, item_id, decision.outcome, decision.reason, remedy)
             (self._quiet_log if quiet else self._log).append(line)
 
@@ -434,11 +367,14 @@ class Batch:
         """Commit the rest, and with it `checkpoint` and `extra`."""
         if self._mirror.dry:
             extra = ()
-        if len(self._writes) + len(extra) > WRITES:
+        log, plan = [*self._log, *self._quiet_log], self._plan
+        more_rows = max(len(log) - 1, 0) // LINES + max(len(plan) - 1, 0) // LINES  # than the one of each
+        if len(self._writes) + len(extra) + more_rows > WRITES:
             self._commit()
-        self._outcomes += self._quiet
-        self._log += self._quiet_log
-        self._commit(extra, plan=self._plan, checkpoint=self._mirror.nest(checkpoint))
+            log = self._quiet_log
+        self._log, self._outcomes = log, self._outcomes + self._quiet
+        self._commit(extra, plan=plan, checkpoint=self._mirror.nest(checkpoint))
+        self._quiet, self._quiet_log, self._plan = Counter(), [], []
 
     def _commit(self, extra: Sequence[Write] = (), **fields: Any) -> None:
         work = self._mirror.work

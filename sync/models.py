@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from storage.secrets import OUR_NAMES
+from sync.runs import Action
 
 SyncName = Literal["photos", "users", "devices", "contacts", "calendars", "partners"]
 Status = Literal["unchecked", "confirmed", "limited", "failed", "expired"]
@@ -284,10 +285,13 @@ class LogEntry(Model):
 
 
 class PlanEntry(Model):
+    """`displayName` is that of the stored item; null for one that is not stored yet, or no more."""
+
     entity: str
     id: str
-    action: Literal["create", "update", "restore", "delete", "none"]
+    action: Action
     reason: str
+    display_name: str | None = None
 
 
 # --- what was synced -------------------------------------------------------------------------------------------------

@@ -15,18 +15,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, TypeVar
 
 from storage.tables import PAGE_LIMIT, Row, Write, decode_key
+from sync.albums import GONE, PHOTOS, Albums, blob_name, forget
 from sync.collection import read_collection
+from sync.deletions import At
 from sync.errors import Deferred, Forbidden, TenantsyncError
 from sync.feed import Change, ChangeKind
 from sync.graph.client import BatchAnswer, BatchRequest
 from sync.images import BadImage, inspect, without_exif
 from sync.jobs import Finish, Work, load_settings, start
 from sync.mirror import PAUSE, WRITES, Mirror
-from sync.people import USER, USERS, people_for_photos, photo_prefix
+from sync.people import USER, USERS, people_for_photos
+from sync.plan import planned
 from sync.runs import LogLine, Outcome, PlanLine, load_run
 from sync.sync_settings import PhotosSettings, UsersSettings
 
@@ -41,11 +44,15 @@ PLACEHOLDER = "1x1"  # the id under which a missing photo's metadata may come
 
 @dataclass(frozen=True)
 class Person:
-    """A user as the walk sees it: `photo` is what is stored, `rejected` the etag of one that was refused."""
+    """A user as the walk sees it: `photo` is what is stored, `rejected` the etag of one that was refused.
+
+    `gone` is one whose photo a former look did not find, and whose deletion waits.
+    """
 
     key: str
     photo: Mapping[str, Any] | None
     rejected: str
+    gone: bool = False
 
     @property
     def id(self) -> str:
@@ -79,13 +86,36 @@ class Result:
     columns: Mapping[str, Any] | None = None
     reason: str = ""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what becomes of the photo: one that is gone waits for all to be known."""
+        return self.outcome != "deleted"
+
 
 def run_photos(work: Work) -> Finish | None:
     """One slice of the photo sync."""
-    at = dict(work.run.checkpoint)
-    _forget(work, at.get("unnamed", ()))
-    if "after" not in at and not _people(work, at.get("people", {})):
+    at: At = dict(work.run.checkpoint)
+    forget(work, at.get("unnamed", ()))
+    if "stage" not in at:
+        if not _walk_on(work, at):
+            return None
+        at = {"stage": "deletions", "page": 1}
+    settings = work.settings
+    assert isinstance(settings, PhotosSettings)
+    albums, guard = Albums(work), settings.deletion_guard
+    if work.run.dry_run:
+        albums.forewarn(guard)
+        return Finish({})
+    at = albums.approved(at) if at["stage"] == "approved" else albums.settle(at, guard)
+    if at["stage"] != "purge":
         return None
+    return Finish({"complete": settings.size}, held=at.get("held", 0), of=at.get("of", 0))
+
+
+def _walk_on(work: Work, at: At) -> bool:
+    """Look at everybody's photo, from `at` on; False when the slice's time is up before the end."""
+    if "after" not in at and not _people(work, at.get("people", {})):
+        return False
     settings = work.settings
     assert isinstance(settings, PhotosSettings)
     complete = work.state().get("complete") == settings.size and work.run.mode == "delta"
@@ -99,18 +129,18 @@ def run_photos(work: Work) -> Finish | None:
         guesses=at.get("guesses", GUESSES),
         counted=frozenset(at.get("counted", ())),
     )
-    if not walk.go(at.get("after", ""), at.get("pending", [])):
-        return None
-    return Finish({"complete": settings.size})
+    return walk.go(at.get("after", ""), at.get("pending", []))
 
 
 def _people(work: Work, checkpoint: Mapping[str, Any]) -> bool:
     """Have a list of people: that of the users sync where it is on, else one read here with few fields."""
-    if work.run.dry_run:
-        return True
     settings, _ = load_settings(work.app, work.connection, "users")
     assert isinstance(settings, UsersSettings)
     state = work.state("users")
+    if work.run.dry_run:
+        if not state.get("j_cursor"):
+            raise _users_needed("A dry run writes no people, and none have been synced yet")
+        return True
     if settings.enabled:
         if not state.get("j_cursor"):
             _wait_for_users(work, state.get("last_run"))
@@ -123,13 +153,14 @@ def _wait_for_users(work: Work, last_run: str | None) -> NoReturn:
     """The users sync has never finished: have it run first, unless it has just failed."""
     last = load_run(work.app.tables.data, work.connection, last_run) if last_run else None
     if last and last[0].finished_at and last[0].finished_at > work.run.queued_at:
-        raise TenantsyncError(
-            "The users sync, whose list of people is needed, did not succeed",
-            code="users-sync-needed",
-            remedy="See the error of the last users run; then start the photo sync again.",
-        )
+        raise _users_needed("The users sync, whose list of people is needed, did not succeed")
     start(work.app, work.connection, "users", trigger=work.run.trigger)
     raise Deferred("Waiting for the first users sync", until=work.now() + PAUSE, throttled=True)
+
+
+def _users_needed(detail: str) -> TenantsyncError:
+    remedy = "Run the users sync, and see to its error if it has one; then start the photo sync again."
+    return TenantsyncError(detail, code="users-sync-needed", remedy=remedy)
 
 
 class _Walk:
@@ -146,6 +177,7 @@ class _Walk:
         self._guesses = guesses
         self._counted = counted
         self._graph = work.graph
+        self._albums = Albums(work)
         self._batches = work.app.settings.photo_batches
         self._allowed = False
 
@@ -195,7 +227,7 @@ class _Walk:
         return Ask(person, "metadata", whole=person.photo is None or person.photo.get("whole", False))
 
     def _next(self, after: str) -> list[Person]:
-        columns = ("j_photo", "photo_rejected")
+        columns = ("j_photo", "photo_rejected", "photo_gone")
         rows = self._work.app.tables.data.page(
             self._work.connection, USER, top=PAGE_LIMIT, after=after, columns=columns, where="state eq 'active'"
         )
@@ -233,7 +265,8 @@ class _Walk:
             return self._judge_missing(ask)
         if answer.status != 200:
             return Result(ask.person, "failed", reason=f"graph-{answer.status}")
-        return self._judge_metadata(ask, answer) if ask.kind == "metadata" else self._judge_bytes(ask, answer)
+        found = self._judge_metadata(ask, answer) if ask.kind == "metadata" else self._judge_bytes(ask, answer)
+        return _free(found) if isinstance(found, Result) else found
 
     def _judge_missing(self, ask: Ask) -> Result | Ask:
         """Any 404 of a known user means no photo there (Learn: Get profilePhoto); at a size, a smaller one may be."""
@@ -296,7 +329,7 @@ class _Walk:
         if self._work.run.dry_run:
             self._plan(results, after, waiting)
             return
-        parts = list(_chunks([result for result in results if result.columns], WRITES)) or [[]]
+        parts = _by_rows([result for result in results if result.columns]) or [[]]
         quiet = [result for result in results if not result.columns]
         for part in parts[:-1]:
             keys = {result.person.key for result in part}
@@ -313,21 +346,28 @@ class _Walk:
         unnamed = list(self._unnamed(part))
         self._work.claim.commit(
             self._work.now(),
-            [Write("merge", result.person.key, result.columns or {}) for result in part],
+            [write for result in part for write in self._writes(result)],
             changes=[Change("photo", result.person.id, result.change) for result in part if result.change],
-            log=[_line(result) for result in new if result.reason],
-            outcomes=Counter(result.outcome for result in new),
+            log=[_line(result) for result in new if result.reason and result.settled],
+            outcomes=Counter(result.outcome for result in new if result.settled),
             checkpoint={**checkpoint, "unnamed": unnamed},
         )
-        _forget(self._work, unnamed)
+        forget(self._work, unnamed)
+
+    def _writes(self, result: Result) -> Iterator[Write]:
+        key, columns = result.person.key, result.columns or {}
+        yield Write("update", key, columns)
+        if columns.get("photo_gone"):
+            yield self._albums.note(key, result.reason)
+        elif "photo_gone" in columns:
+            yield self._albums.free(key)
 
     def _plan(self, results: Sequence[Result], after: str, waiting: Sequence[Ask]) -> None:
         """What a dry run leaves behind."""
-        actions = {"created": "create", "updated": "update", "deleted": "delete"}
-        lines = [PlanLine("photo", one.person.id, actions.get(one.change or "", "none"), one.reason) for one in results]
         self._work.claim.commit(
             self._work.now(),
-            plan=lines,
+            plan=[PlanLine("photo", one.person.id, *planned(one.outcome, one.reason)) for one in results],
+            log=[_line(result) for result in results if result.reason],
             outcomes=Counter(result.outcome for result in results),
             checkpoint=self._checkpoint(after, waiting),
         )
@@ -344,19 +384,8 @@ class _Walk:
                 yield blob_name(self._work.connection, result.person.key, old["hash"])
 
 
-def _forget(work: Work, blobs: Sequence[str]) -> None:
-    """Delete these blobs: after the commit that they are named in, and again by whoever goes on from it."""
-    for name in blobs:
-        work.app.blobs.delete(name)
-
-
-def blob_name(connection: str, row_key: str, content: str) -> str:
-    """The name of a photo's blob: its content's hash is in it, so a row never names bytes other than its own."""
-    return f"{photo_prefix(connection, row_key)}{content}"
-
-
 def _person(row: Row) -> Person:
-    return Person(row["key"], row.get("j_photo"), row.get("photo_rejected", ""))
+    return Person(row["key"], row.get("j_photo"), row.get("photo_rejected", ""), row.get("photo_gone", False))
 
 
 def _sorted_out(answers: Sequence[Result | Ask]) -> tuple[list[Result], list[Ask]]:
@@ -366,8 +395,29 @@ def _sorted_out(answers: Sequence[Result | Ask]) -> tuple[list[Result], list[Ask
 
 def _gone(person: Person) -> Result:
     if person.photo is None:
-        return Result(person, "unchanged")
-    return Result(person, "deleted", "deleted", {"j_photo": None, "photo_rejected": ""})
+        return _free(Result(person, "unchanged"))
+    return Result(person, "deleted", columns=None if person.gone else {"photo_gone": True}, reason=GONE)
+
+
+def _free(result: Result) -> Result:
+    """The result of somebody who turns out to have the photo, or has none to lose: a note of its loss goes."""
+    if not result.person.gone:
+        return result
+    return replace(result, columns={**(result.columns or {}), "photo_gone": False})
+
+
+def _by_rows(results: Sequence[Result]) -> list[list[Result]]:
+    """`results` in parts that fit into a transaction; one that touches a note takes two rows."""
+    parts: list[list[Result]] = [[]]
+    rows = 0
+    for result in results:
+        needed = 2 if "photo_gone" in (result.columns or {}) else 1
+        if rows + needed > WRITES:
+            parts.append([])
+            rows = 0
+        parts[-1].append(result)
+        rows += needed
+    return parts
 
 
 def _code(answer: BatchAnswer) -> str:
@@ -379,15 +429,9 @@ def _plain(etag: str) -> str:
     return etag.removeprefix("W/").strip('"')
 
 
-_REMEDIES = {
-    "user-not-found": "Nothing to do: the next users sync notices that the user is gone.",
-    "photo-refused-before": "Upload another photo for this user; the one refused earlier has not changed.",
-}
-
-
 def _line(result: Result) -> LogLine:
     level: Literal["info", "warning"] = "warning" if result.outcome == "failed" else "info"
-    remedy = _REMEDIES.get(result.reason, "Upload a JPEG or PNG photo of ordinary size for this user.")
+    remedy = PHOTOS.remedies.get(result.reason, "Upload a JPEG or PNG photo of ordinary size for this user.")
     return LogLine(level, "photo", result.person.id, result.outcome, result.reason, remedy)
 
 

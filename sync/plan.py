@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sync.feed import ChangeKind
-from sync.runs import Outcome
+from sync.runs import Action, Outcome
 
 SMALL = 10
 Fields = Mapping[str, Any]
@@ -50,10 +50,12 @@ class Decision:
 def guard_holds(deletions: int, total: int, max_count: int, max_percent: int) -> bool:
     """Whether so many deletions among `total` stored items must wait for a person.
 
-    The share is looked at from ten items up: in a smaller tenant one leaver would be more than any sensible share.
+    Of fewer than ten items one or two would be more than any sensible share: half of them may go, unless the share is 0.
     """
-    share = deletions * 100 > max_percent * total
-    return deletions > max_count or (total >= SMALL and share)
+    share = total * max_percent // 100
+    if max_percent and total < SMALL:
+        share = max(share, total // 2, 1)
+    return deletions > min(max_count, share)
 
 
 def digest(fields: Fields) -> str:
@@ -75,3 +77,20 @@ def decide(source: Present | Absent, stored: Stored | None) -> Decision:
     if stored.digest != digest(source.fields):
         return Decision("updated", "updated")
     return Decision("unchanged", None)
+
+
+_PLANNED: Mapping[Outcome, tuple[Action, str]] = {
+    "created": ("create", "new"),
+    "updated": ("update", "changed"),
+    "restored": ("restore", "came-back"),
+    "unchanged": ("none", "unchanged"),
+    "deleted": ("delete", "left"),
+    "skipped": ("skip", ""),
+    "failed": ("skip", ""),
+}
+
+
+def planned(outcome: Outcome, reason: str) -> tuple[Action, str]:
+    """What a plan calls that outcome, and why it is so: `reason`, or where there is none, what says it in general."""
+    action, general = _PLANNED[outcome]
+    return action, reason or general

@@ -25,12 +25,14 @@ PLAN = "plan|"
 SETTINGS = "settings|"
 STATE = "state|"
 TERMINAL = frozenset({"succeeded", "partial", "failed", "cancelled"})
+LINES = 1000  # of log or plan in one row
 _COMMIT_ATTEMPTS = 40
 _NEWEST_FIRST = 10**13
 
 Trigger = Literal["timer", "manual", "notification", "lifecycle"]
 Mode = Literal["delta", "full"]
 Outcome = Literal["created", "updated", "unchanged", "deleted", "restored", "skipped", "failed"]
+Action = Literal["create", "update", "restore", "delete", "send", "skip", "none"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class PlanLine:
 
     entity: str
     id: str
-    action: str
+    action: Action
     reason: str
 
 
@@ -222,12 +224,14 @@ class Claim:
         self.commit(now, **{"attempt": self.run.attempt, **fields, "owner": "", "lease_until": None})
 
     def _pack(self, prefix: str, lines: Sequence[LogLine | PlanLine], now: datetime) -> list[Write]:
-        """A row of log or plan, in the order of slices: what it tells of is in the same transaction, so just once."""
-        if not lines:
-            return []
-        self._packed += 1
-        key = f"{prefix}{self.run.id}|{self.run.slice:07d}|{self._packed:04d}"
-        return [Write("insert", key, {"j_lines": [list(astuple(line)) for line in lines], "at": now})]
+        """Rows of log or plan, in the order of slices: what they tell of is in the same transaction, so just once."""
+        rows = []
+        for start in range(0, len(lines), LINES):
+            self._packed += 1
+            key = f"{prefix}{self.run.id}|{self.run.slice:07d}|{self._packed:04d}"
+            packed = [list(astuple(line)) for line in lines[start : start + LINES]]
+            rows.append(Write("insert", key, {"j_lines": packed, "at": now}))
+        return rows
 
     def _reload(self, tried: Run) -> bool:
         """After a conflict: still ours and somebody else's row was in the way, or no longer ours.

@@ -116,13 +116,24 @@ DeviceFields = Annotated[_Names, Field(max_length=20), AfterValidator(_known_fie
 
 
 class UsersSettings(SyncSettings):
-    """`more_fields` are taken beside the default set; `licensed_only` leaves out whoever has no licence."""
+    """`more_fields` are taken beside the default set; `licensed_only` leaves out whoever has no licence, `member_of`
+    whoever is neither in that group nor in one below it.
+    """
 
     include_guests: bool = False
     include_disabled: bool = True
     licensed_only: bool = False
+    member_of: Guid | None = None
     more_fields: UserFields = Field(default_factory=list)
     invite: Literal["never", "onCreate"] = "never"
+
+    @field_validator("more_fields")
+    @classmethod
+    def _no_manager_of_members(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Learn, List group members, knows no $expand: the managers would cost a request each."""
+        if "manager" in names and info.data.get("member_of"):
+            raise ValueError("cannot have manager together with memberOf")
+        return names
 
 
 class DevicesSettings(SyncSettings):

@@ -25,9 +25,10 @@ from storage.meter import MeteredTransport
 from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
-from sync import connections, contacts, directory, photos, subscriptions
+from sync import connections, directory, photos, subscriptions
 from sync.calendars import run as calendars
 from sync.connections import REMOVAL, Connection
+from sync.contacts.run import run_contacts
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.graph.budget import Budget, BudgetState
 from sync.graph.client import GraphClient
@@ -40,7 +41,7 @@ from sync.settings import Settings
 EXECUTORS: Mapping[str, Executor] = {
     "users": directory.run_users,
     "devices": directory.run_devices,
-    "contacts": contacts.run_contacts,
+    "contacts": run_contacts,
     "photos": photos.run_photos,
     "calendars": calendars.run_calendars,
     REMOVAL: connections.remove,

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
+from tests.club import club
 from tests.house import build_house, house
 from tests.webhooks import listening, reachable, webhooks
 
@@ -12,6 +13,7 @@ __all__ = [
     "azurite",
     "build_house",
     "cloud",
+    "club",
     "empty_storage",
     "house",
     "listening",

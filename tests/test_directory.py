@@ -248,7 +248,7 @@ def test_scope(house: House, new_tenant: NewTenant, setting: str) -> None:
     house.enable(name, "users", **out)
     run = house.run(name, "users")
     assert tally(run) == {"deleted": difference, "unchanged": len(without)}
-    assert {line[:2] for line in log(house, name, run)} == {("deleted", "left" if at_source else "guest")}
+    assert {line[:2] for line in log(house, name, run)} == {("deleted", "not-listed" if at_source else "guest")}
     assert held(house, name) == without
 
     house.enable(name, "users", **come)
@@ -314,7 +314,7 @@ def test_full_run_reads_everybody(house: House, new_tenant: NewTenant) -> None:
 def test_invited_once_ever(house: House, new_tenant: NewTenant) -> None:
     """Everybody is invited once, in the change after the one that creates them: not on return, not after the purge."""
     tenant = new_tenant(users=3, guestShare=0)
-    name = house.connect(tenant, users={"invite": "onCreate"})
+    name = house.connect(tenant, users={"invite": "onCreate", **UNGUARDED})
     run = house.run(name, "users")
     assert tally(run) == {"created": 3}
     keys = list(people(tenant))
@@ -491,7 +491,7 @@ def test_settings_that_change_between_slices(
     """A run whose settings are changed between two slices ends with those who belong to the new ones."""
     paged(monkeypatch, 100)
     tenant = new_tenant(users=230, guestShare=0.3)
-    name = house.connect(tenant, users={"includeGuests": before})
+    name = house.connect(tenant, users={"includeGuests": before, **UNGUARDED})
     house.run(name, "users")
     tenant.control.post("mutate", {"count": 220, "seed": 1, "kinds": ["patch"]})
     with monkeypatch.context() as patch:

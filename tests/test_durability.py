@@ -280,7 +280,7 @@ def test_users_full_with_another_scope(stage: Stage) -> None:
     keys = list(people(stage.tenant))
     for guest in keys[1:8:2]:
         stage.tenant.control.patch(f"users/{guest}", {"userType": "Guest"})
-    stage.house.connect(stage.tenant, BASE, users={"includeGuests": True})
+    stage.house.connect(stage.tenant, BASE, users={"includeGuests": True, **UNGUARDED})
     stage.house.run(BASE, "users")
     stage.house.enable(BASE, "users", includeGuests=False, **UNGUARDED)
     stage.tenant.control.delete(f"users/{keys[0]}")
@@ -336,7 +336,7 @@ def test_later_photo_pass(stage: Stage) -> None:
     """Photos that are new, changed, removed, refused and unchanged: no bytes are lost and none are left over."""
     keys = list(people(stage.tenant))
     upload(stage.tenant, keys[:7], 648)
-    stage.house.connect(stage.tenant, BASE, users={}, photos={})
+    stage.house.connect(stage.tenant, BASE, users={}, photos=UNGUARDED)
     stage.house.run(BASE, "users")
     stage.house.run(BASE, "photos")
     stage.keep()

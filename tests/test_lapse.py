@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from storage.queues import SCHEDULED
-from sync import collection, contacts, jobs
+from sync import collection, jobs
+from sync.contacts import fetch
 from tests.cloud import TestTenant
 from tests.house import House
 from tests.truth import held, people, tally
@@ -237,21 +238,21 @@ def test_settings_changed_while_it_was_lapsed(
 
 def test_contacts(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lapse while the groups are read deletes nobody; the run after the rotation takes in everything."""
-    monkeypatch.setattr(contacts, "PAGE", 5)
+    monkeypatch.setattr(fetch, "PAGE", 5)
     tenant = new_tenant(users=20, guestShare=0, roles=["User.Read.All", "GroupMember.Read.All"])
     users = list(people(tenant))
     top = tenant.control.post("groups", {"displayName": "Top", "members": users})["id"]
     house.connect(tenant, NAME, contacts={"groupId": top, **HOURLY, **FREE})
     house.run(NAME, "contacts")
     tenant.control.delete(f"groups/{top}/members/{users[0]}")
-    whole = contacts._members
+    whole = fetch._behind
 
-    def lapsing(graph: Any, groups: Any) -> Any:
+    def lapsing(_graph: Any, link: str | None) -> Any:
         lapse(house, tenant)
-        return whole(house.app.graph(NAME, deadline=house.clock() + timedelta(minutes=1)), groups)
+        return whole(house.app.graph(NAME, deadline=house.clock() + timedelta(minutes=1)), link)
 
     with monkeypatch.context() as patch:
-        patch.setattr(contacts, "_members", lapsing)
+        patch.setattr(fetch, "_behind", lapsing)
         run = house.run(NAME, "contacts")
     assert (run["status"], run["error"]["code"], run["counts"]["deleted"]) == ("failed", "aadsts-7000222", 0)
     assert status(house) == "expired"

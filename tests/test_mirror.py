@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync import collection, jobs, mirror
+from sync import collection, deletions, jobs, mirror
 from sync.mirror import RETENTION
 from tests.cloud import TestTenant
 from tests.contents import contents
@@ -177,7 +177,7 @@ def test_approve_needs_the_version_that_was_shown(house: House, crowd: TestTenan
 @pytest.mark.parametrize("slices", ["one", "many"])
 def test_a_large_plan(house: House, crowd: TestTenant, monkeypatch: pytest.MonkeyPatch, slices: str) -> None:
     """A plan of several rows is paged without loss, and applied whole, also over many slices."""
-    monkeypatch.setattr(mirror, "LINES", 5)
+    monkeypatch.setattr(deletions, "LINES", 5)
     monkeypatch.setattr(mirror, "DELETIONS", 2)
     gone = leave(crowd, 23)
     run = house.run(NAME, "users")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.plan import Absent, Decision, Present, Stored, decide, digest
+from sync.plan import Absent, Decision, Present, Stored, decide, digest, guard_holds
 
 ANN = {"displayName": "Ann", "businessPhones": ["+1 206"]}
 ANNE = {"displayName": "Anne", "businessPhones": ["+1 206"]}
@@ -113,3 +113,38 @@ def test_a_purged_item_is_never_restored(source: Present | Absent, before: Store
 def test_digest(one: dict[str, object], other: dict[str, object], same: bool) -> None:
     """Equal content has one digest in any order of names; a change of letter case or of type is a change."""
     assert (digest(one) == digest(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("deletions", "total", "max_count", "max_percent", "holds"),
+    [
+        (0, 100, 0, 0, False),
+        (20, 100, 500, 20, False),
+        (21, 100, 500, 20, True),
+        (501, 100_000, 500, 20, True),
+        (500, 100_000, 500, 20, False),
+        (2, 10, 500, 20, False),
+        (3, 10, 500, 20, True),
+        (1, 1, 500, 20, False),  # half of a few, and one of one
+        (4, 9, 500, 20, False),
+        (5, 9, 500, 20, True),
+        (2, 3, 500, 20, True),
+        (6, 9, 500, 70, False),
+        (9, 9, 500, 100, False),
+        (1, 100, 500, 0, True),  # 0 lets nothing pass
+        (1, 100, 0, 100, True),
+    ],
+)
+def test_guard(deletions: int, total: int, max_count: int, max_percent: int, holds: bool) -> None:
+    """More than the count or than the share waits; a single one does not, unless either limit is 0."""
+    assert guard_holds(deletions, total, max_count, max_percent) is holds
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 600), st.integers(0, 100))
+def test_guard_grows_with_what_it_guards(deletions: int, more: int, max_count: int, max_percent: int) -> None:
+    """Whatever is held stays held with more deletions, and no limit lets everything of ten or more go but 100%."""
+    total = deletions + more
+    if guard_holds(deletions, total, max_count, max_percent):
+        assert guard_holds(deletions + 1, total, max_count, max_percent)
+    elif total >= 10 and deletions == total:
+        assert max_percent == 100

@@ -16,7 +16,7 @@ from sync.calendars.store import (
     touch_slots,
 )
 from sync.feed import Change, ChangeKind
-from sync.runs import LogLine, Outcome, PlanLine
+from sync.runs import Action, LogLine, Outcome, PlanLine
 
 if TYPE_CHECKING:
     from sync.jobs import Work
@@ -25,7 +25,7 @@ ENTITY = "reservation"
 _ROWS = 45  # of a transaction of 100: each with the row that says it is to be sent, and a change
 
 _TO_SEND = frozenset({"creating", "updating", "deleting"})
-_ACTIONS: Mapping[ChangeKind, str] = {
+_ACTIONS: Mapping[ChangeKind, Action] = {
     "created": "create",
     "restored": "create",
     "updated": "update",

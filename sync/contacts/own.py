@@ -4,7 +4,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from storage.tables import Row, Write, encode_key
-from sync.contacts import CONTACT, OWN, fold
+from sync.contacts.run import CONTACT, OWN
+from sync.contacts.tree import fold
 from sync.errors import RequestError
 from sync.models import ContactIn, ContactPatch
 
@@ -49,4 +50,5 @@ def delete(app: "App", connection: str, row: Row) -> None:
 
 
 def _row(fields: dict[str, Any]) -> Row:
-    return {"j_fields": fields, "folded": fold(fields["displayName"]), "state": "none"}
+    name, mail = fold(fields["displayName"]), fold(fields["mail"] or "")
+    return {"j_fields": fields, "folded": name, "mail": mail, "state": "none"}
