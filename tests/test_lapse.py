@@ -121,7 +121,9 @@ def test_a_change_while_it_was_lapsed(
 def test_nothing_is_tried_while_it_is_lapsed(house: House, new_tenant: NewTenant) -> None:
     """The timers start no run and ask Entra for no token while the connection is expired; nothing is deleted."""
     tenant = new_tenant(users=15, guestShare=0)
-    house.connect(tenant, NAME, users=HOURLY, photos={"schedule": {"mode": "daily"}})
+    later = (house.clock() + timedelta(hours=12)).strftime("%H:%M")
+    daily = {"schedule": {"mode": "daily", "at": later, "timeZone": "UTC"}}
+    house.connect(tenant, NAME, users=HOURLY, photos=daily)
     assert house.run(NAME, "users")["status"] == "succeeded"
     lapse(house, tenant)
     house.clock.ahead += LATER
