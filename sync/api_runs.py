@@ -9,6 +9,7 @@ from pydantic import Field
 
 from storage.tables import Row, encode_key
 from sync import connections, decisions, jobs
+from sync.calendars import pacing
 from sync.connections import REMOVAL, SYNCS
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Reply, connection_of, decode_cursor, listing, missing, public_etag
@@ -69,8 +70,13 @@ def put_sync(call: Call) -> Reply:
 
 
 def start_run(call: Call) -> Reply:
-    sync = _sync(call)
-    run, _ = jobs.start_now(call.app, call.path["name"], sync, call.body.mode, dry_run=call.body.dry_run)
+    name, sync = call.path["name"], _sync(call)
+    jobs.enabled_settings(call.app, name, sync)
+    if sync == pacing.SYNC and call.body.mode == "full" and not call.body.dry_run:
+        begun = pacing.begin_full(call.app, name)
+        if begun is not None:
+            return accepted(begun)
+    run, _ = jobs.start_now(call.app, name, sync, call.body.mode, dry_run=call.body.dry_run)
     return accepted(run)
 
 

@@ -200,9 +200,8 @@ def _busy() -> RequestError:
     )
 
 
-def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bool = False) -> tuple[Run, bool]:
-    """A manual run. Unless it is dry, it takes the place of a scheduled one that is overdue."""
-    now = app.clock()
+def enabled_settings(app: "App", connection: str, sync: str) -> SyncSettings:
+    """The settings of a sync that is on. Raises RequestError `sync-disabled`."""
     settings, _ = load_settings(app, connection, sync)
     if not settings.enabled:
         raise RequestError(
@@ -211,6 +210,13 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bo
             status=409,
             remedy="Enable it in its settings first.",
         )
+    return settings
+
+
+def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bool = False) -> tuple[Run, bool]:
+    """A manual run. Unless it is dry, it takes the place of a scheduled one that is overdue."""
+    now = app.clock()
+    settings = enabled_settings(app, connection, sync)
     state = app.tables.data.get(connection, STATE + sync) or {}
     due = _parse_due(state)
     if dry_run:

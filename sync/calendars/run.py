@@ -15,6 +15,7 @@ from storage.tables import Conflict, Row, Write
 from sync.calendars import store
 from sync.calendars.leaving import leave, move_in
 from sync.calendars.model import Room, RoomState
+from sync.calendars.pacing import FULL_START, PAUSE, SYNC
 from sync.calendars.pull import pull
 from sync.calendars.push import push
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
@@ -72,7 +73,7 @@ class Board:
             states=load_states(data, name),
             todos=load_todos(data, name),
             read_at=work.now(),
-            full_start=state.get("full_start"),
+            full_start=state.get(FULL_START),
             silent_before=_silent_before(work, state),
             denials=Denials(work),
         )
@@ -174,11 +175,15 @@ def waiting(app: "App", connection: str) -> float | None:
     """Seconds until another run has to follow one that has ended; None where nothing waits for one."""
     data, now = app.tables.data, app.clock()
     waits: list[datetime] = []
-    if todos := load_todos(data, connection):
+    row = data.get(connection, STATE + SYNC) or {}
+    todos, full_start = load_todos(data, connection), row.get(FULL_START, NEVER)
+    if todos or now - full_start < PAUSE:
         active = {room.id for room in load_rooms(data, connection) if room.active}
-        states = load_states(data, connection)
+        states = {room: state for room, state in load_states(data, connection).items() if room in active}
         waits = [states.get(room, RoomState()).retry_at or now for room in todos.keys() & active]
-    again = (data.get(connection, STATE + "calendars") or {}).get("look_again", NEVER)
+        # A full sync that was asked for while the last rooms of a run were looked at.
+        waits += [now for state in states.values() if (state.full_at or NEVER) < full_start]
+    again = row.get("look_again", NEVER)
     if again > NEVER:
         waits.append(again)
     return max((min(waits) - now).total_seconds(), 0) if waits else None

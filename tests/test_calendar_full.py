@@ -1,0 +1,106 @@
+"""Sync all calendars: asked for by a person, at most once in ten minutes."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from sync import jobs
+from sync.calendars import store
+from tests.calendars import CALENDARS
+from tests.cloud import TestTenant
+from tests.house import Answer, House
+from tests.rooms import NAME, ROOMS, link, problem, together
+
+NewTenant = Callable[..., TestTenant]
+RUNS = f"connections/{NAME}/syncs/calendars/runs"
+
+
+@pytest.fixture
+def portal(house: House, new_tenant: NewTenant) -> House:
+    """A portal with the calendar of one room."""
+    tenant = new_tenant(rooms=1, roles=CALENDARS)
+    house.connect(tenant, NAME, calendars={})
+    link(house, "oak", externalCalendar=f"room1@{tenant.domain}")
+    house.work()
+    assert house.get(f"{ROOMS}/oak")["status"] == "active"
+    return house
+
+
+def ask(house: House, mode: str = "full", **body: object) -> Answer:
+    return house.call("POST", RUNS, {"mode": mode, **body})
+
+
+def full_at(house: House) -> object:
+    return store.load_state(house.app.tables.data, NAME, "oak")[0].full_at
+
+
+def test_ten_minutes(portal: House) -> None:
+    """The second press comes too soon until ten minutes have passed since the first; then every room is read anew."""
+    first = ask(portal)
+    portal.work()
+    seen = full_at(portal)
+    portal.clock.ahead += timedelta(minutes=9)
+
+    too_soon = ask(portal)
+
+    assert first.status == 202
+    assert problem(too_soon) == (429, "full-sync-too-soon")
+    assert 0 < int(too_soon.headers["Retry-After"]) <= 60
+    assert ask(portal, "delta").status == 202
+    assert ask(portal, dryRun=True).status == 202
+    portal.work()
+    assert full_at(portal) == seen
+    portal.clock.ahead += timedelta(minutes=1)
+    assert ask(portal).status == 202
+    portal.work()
+    assert full_at(portal) != seen
+
+
+def test_the_one_in_progress(portal: House) -> None:
+    """While a full sync is under way, whoever asks is given that one."""
+    first = ask(portal)
+
+    again = ask(portal)
+
+    assert (again.status, again.json["id"]) == (202, first.json["id"])
+    assert again.headers["Location"] == first.headers["Location"]
+
+
+def test_two_at_once(portal: House) -> None:
+    """Of two presses at the same moment at most one starts a run, and none of them two."""
+    answers = together(*(lambda: ask(portal) for _ in range(3)))
+
+    assert {answer.status for answer in answers} <= {202, 429}
+    runs = portal.get(f"connections/{NAME}/runs?sync=calendars")["items"]
+    assert len([run for run in runs if run["mode"] == "full"]) == 1
+    assert {answer.json["id"] for answer in answers if answer.status == 202} == {runs[0]["id"]}
+
+
+def test_asked_for_while_another_run_is_at_work(portal: House) -> None:
+    """Asked for in the very last moment of another run, it is done by the next, which follows at once."""
+    ask(portal, "delta")
+    executor = portal.app.executors["calendars"]
+
+    def late(work: jobs.Work) -> jobs.Finish | None:
+        finish = executor(work)
+        portal.app.executors = {**portal.app.executors, "calendars": executor}
+        assert ask(portal).json["id"] == work.run.id
+        return finish
+
+    portal.app.executors = {**portal.app.executors, "calendars": late}
+    seen = full_at(portal)
+
+    portal.work()
+
+    assert full_at(portal) != seen
+
+
+def test_where_the_sync_is_off(portal: House) -> None:
+    """A request that is refused does not count."""
+    portal.enable(NAME, "calendars", enabled=False)
+    refused = ask(portal)
+    portal.enable(NAME, "calendars")
+
+    assert problem(refused) == (409, "sync-disabled")
+    assert ask(portal).status == 202
