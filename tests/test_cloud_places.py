@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from local.cloud.population import Population, generate
 from tests.calendars import CALENDARS, refusal, rooms_of, window
 from tests.cloud import TestTenant
 from tests.test_cloud_graph import NewTenant
@@ -103,19 +104,24 @@ def test_rooms_come_change_and_go(tenant):
     assert refusal(graph.get("/users/new@x.example/events")) == (404, "ErrorInvalidUser")
 
 
-def test_five_hundred_rooms_in_a_moment(cloud):
-    started = time.monotonic()
-    tenant = cloud.generate(users=50, guestShare=0, rooms=500, eventsPerRoom=50, roles=CALENDARS, seed=77)
-    took = time.monotonic() - started
-    graph, room = tenant.graph(), rooms_of(tenant)[3]
+def test_five_hundred_rooms_in_a_moment():
+    """Seconds of the processor, which no neighbour on the machine lengthens."""
+    started = time.process_time()
+    tenant = generate(Population(users=50, guest_share=0, rooms=500, events_per_room=50, seed=77))
+
+    assert time.process_time() - started < 8
+    assert {len(mailbox.items) for mailbox in tenant.exchange.rooms.values()} == {50}
+
+
+def test_generated_events_do_not_overlap(new_tenant):
+    tenant = new_tenant(users=5, guestShare=0, rooms=2, eventsPerRoom=120, roles=CALENDARS)
+    graph, room = tenant.graph(), rooms_of(tenant)[1]
     view = graph.get(f"/users/{room['id']}/calendarView?{window(-30, 300)}&$top=1000&$orderby=start/dateTime").json()
     times = [(each["start"]["dateTime"], each["end"]["dateTime"]) for each in view["value"]]
 
-    assert took < 15
-    assert len(tenant.control.get(f"mailboxes/{room['id']}/events")) == 50
+    assert len(tenant.control.get(f"mailboxes/{room['id']}/events")) == 120
     assert all(before[1] <= after[0] for before, after in pairwise(times))
     assert {each["isOrganizer"] for each in view["value"]} == {True, False}
-    tenant.control.delete("")
 
 
 def test_the_same_seed_gives_the_same_calendars(cloud):
