@@ -40,6 +40,8 @@ URL_BYTES = 8192
 CONNECTIONS = 2000
 GRACE_SECONDS = 5.0
 DEFAULT_PORT = 7071
+THREAD_COUNT = "PYTHON_THREADPOOL_THREAD_COUNT"
+THREADS = 16
 VERSION = "4.0-local"
 
 Environ = Mapping[str, Any]
@@ -378,7 +380,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--socket", type=int, metavar="FD", help="an inherited socket to listen on, in place of a port")
     parser.add_argument("--settings", type=Path, help="default local.settings.json of the folder")
     parser.add_argument("--keys", type=Path, metavar="FILE", help="keeps the keys between starts; default random ones")
-    parser.add_argument("--threads", type=int, default=16, help="HTTP requests at a time")
+    parser.add_argument("--threads", type=int, help=f"HTTP requests at a time; default {THREADS} or {THREAD_COUNT}")
     parser.add_argument("--no-timers", action="store_true", help="timers run by hand only")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(argv)
@@ -401,7 +403,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = arguments.app.resolve()
         _load_settings(arguments.settings or folder / "local.settings.json", required=arguments.settings is not None)
         listening = _listen(arguments.port, arguments.socket)
-        host = Host(folder, listening, keys, threads=arguments.threads, timers=not arguments.no_timers)
+        threads = arguments.threads or int(os.environ.get(THREAD_COUNT) or THREADS)
+        host = Host(folder, listening, keys, threads=threads, timers=not arguments.no_timers)
         host.start()
     except (Refused, AzureError) as error:
         sys.stderr.write(f"The host cannot start: {error}\n")

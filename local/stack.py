@@ -19,6 +19,7 @@ from local import azurite
 from local.processes import ROOT, Child, Failed
 
 LOGS = ROOT / ".dev/logs"
+CORE_TOOLS_PORT = 7071
 
 Json = dict[str, Any]
 
@@ -161,8 +162,18 @@ class Stack:
             "IDENTITY_HEADER": cloud["identity"]["header"],
             "REQUESTS_CA_BUNDLE": str(bundle),
             "SSL_CERT_FILE": str(bundle),
+            "WEBHOOK_BASE_URL": self._webhooks(),
             **self._settings,
         }
+
+    def _webhooks(self) -> str:
+        """Where the cloud reaches the host: on this machine, unless the person says where. Microsoft's own cannot."""
+        if said := os.environ.get("WEBHOOK_BASE_URL"):
+            return said
+        if self._outside and not self._outside.graph:
+            return ""
+        port = self._listening.getsockname()[1] if self._host else CORE_TOOLS_PORT
+        return f"http://127.0.0.1:{port}/api"
 
 
 @contextmanager
