@@ -84,15 +84,18 @@ def _items(tenant: Tenant, count: int) -> Iterator[tuple[str, Json]]:
     for subscription in rounds:
         mailbox = subscription["resource"].split("/")[1]
         event = f"Users/{subscription['mailboxId']}/Events/AAMk"
-        yield mailbox.partition("@")[0], {
-            "subscriptionId": subscription["id"],
-            "subscriptionExpirationDateTime": subscription["expirationDateTime"],
-            "clientState": subscription["clientState"],
-            "changeType": "updated",
-            "tenantId": tenant.id,
-            "resource": event,
-            "resourceData": {"@odata.type": "#Microsoft.Graph.Event", "@odata.id": event, "id": "AAMk"},
-        }
+        yield (
+            mailbox.partition("@")[0],
+            {
+                "subscriptionId": subscription["id"],
+                "subscriptionExpirationDateTime": subscription["expirationDateTime"],
+                "clientState": subscription["clientState"],
+                "changeType": "updated",
+                "tenantId": tenant.id,
+                "resource": event,
+                "resourceData": {"@odata.type": "#Microsoft.Graph.Event", "@odata.id": event, "id": "AAMk"},
+            },
+        )
 
 
 async def _post(url: str, items: Sequence[tuple[str, Json]]) -> tuple[dict[str, datetime], list[float], int]:

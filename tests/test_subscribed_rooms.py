@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from sync import jobs
+from sync.calendars import run
+from sync.calendars.pull import pull
 from sync.runs import active_run
 from sync.subscriptions import LIFE, RENEW_BEFORE, asked_of, renew_due
 from tests.house import House
@@ -80,15 +82,18 @@ class TestRuns:
         self.link(reachable, 0)
         return reachable
 
-    def link(self, house: House, number: int, **fields: Any) -> Any:
+    def put(self, house: House, number: int, name: str = "oak", **fields: Any) -> None:
         body = {"displayName": "Oak", "calendarType": "office365", "active": True}
         mailbox = {"externalCalendar": room(house, number).external_calendar}
-        assert house.call("PUT", f"connections/{NAME}/rooms/oak", {**body, **mailbox, **fields}).status in (200, 201)
+        assert house.call("PUT", f"connections/{NAME}/rooms/{name}", {**body, **mailbox, **fields}).status in (200, 201)
+
+    def link(self, house: House, number: int, **fields: Any) -> Any:
+        self.put(house, number, **fields)
         house.work()
         return self.shown(house)
 
-    def shown(self, house: House) -> Any:
-        return house.get(f"connections/{NAME}/rooms/oak")
+    def shown(self, house: House, name: str = "oak") -> Any:
+        return house.get(f"connections/{NAME}/rooms/{name}")
 
     def deliver(self, house: House) -> None:
         """What waits at Graph comes in, and a little later its run works."""
@@ -112,6 +117,26 @@ class TestRuns:
         assert (shown["status"], shown["statusDetail"]) == ("active", "webhook")
         assert shown["subscriptionExpiresAt"] is not None
         assert [each["resource"] for each in at_graph(linked)] == [f"users/{room(linked).external_calendar}/events"]
+
+    def test_a_room_that_comes_while_another_is_read(self, reachable: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A room that is linked, or changed, while a run works is looked at by that run as it is now."""
+        pulled: list[str] = []
+
+        def and_meanwhile(visit: Any, **options: Any) -> Any:
+            pulled.append(visit.mailbox)
+            if len(pulled) == 1:
+                self.put(reachable, 1, "elm")
+                self.put(reachable, 2, "oak")
+            return pull(visit, **options)
+
+        monkeypatch.setattr(run, "pull", and_meanwhile)
+        self.put(reachable, 0)
+        self.wake(reachable)
+
+        shown = [self.shown(reachable, name) for name in ("elm", "oak")]
+        assert [(one["status"], one["statusDetail"]) for one in shown] == [("active", "webhook")] * 2
+        assert pulled == [room(reachable, number).external_calendar for number in (0, 1, 2)]
+        assert {each["resource"].split("/")[1] for each in at_graph(reachable)} == set(pulled[1:])
 
     def test_an_event_in_outlook(self, linked: House) -> None:
         """What is booked in Outlook is a reservation after one notification, at no more than three requests to Graph."""

@@ -65,13 +65,13 @@ class Board:
         data, name = work.app.tables.data, work.connection
         settings = work.settings
         assert isinstance(settings, CalendarsSettings)
-        state = work.state()
+        state, todos = work.state(), load_todos(data, name)
         return cls(
             work=work,
             settings=settings,
             rooms={room.id: room for room in load_rooms(data, name)},
             states=load_states(data, name),
-            todos=load_todos(data, name),
+            todos=todos,
             read_at=work.now(),
             full_start=state.get(FULL_START),
             silent_before=_silent_before(work, state),
@@ -90,7 +90,11 @@ class Board:
         return found
 
     def reread(self, now: datetime) -> None:
-        self.todos = load_todos(self.work.app.tables.data, self.work.connection)
+        """What waits, and then the rooms: one that is new or was changed is heard of in the transaction that did it."""
+        data, name = self.work.app.tables.data, self.work.connection
+        self.todos = load_todos(data, name)
+        if any(todo.heard for todo in self.todos.values()):
+            self.rooms = {room.id: room for room in load_rooms(data, name)}
         self.read_at = now
 
     def _most_urgent(self, now: datetime) -> tuple[str, frozenset[Reason]] | None:
