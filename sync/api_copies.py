@@ -173,23 +173,18 @@ def get_device(call: Call) -> Reply:
 
 
 def _device_renderer(call: Call) -> Callable[[Row], DeviceOut]:
-    """How to show a device, given all active ones: a duplicate shows only beside the others."""
-    rows = call.app.tables.data.scan(call.path["name"], DEVICE, where="state eq 'active'")
-    active = {decode_key(row["key"][len(DEVICE) :]): row["j_fields"] for row in rows}
-    others = devices.duplicates(active)
     now = call.app.clock()
 
     def render(row: Row) -> DeviceOut:
-        device_id = decode_key(row["key"][len(DEVICE) :])
         fields = row["j_fields"]
         known = {name: value for name, value in fields.items() if name in _DEVICE_FIELDS and value is not None}
         return DeviceOut.model_validate(
             {
                 **known,
                 "more": {name: value for name, value in fields.items() if name not in _DEVICE_FIELDS},
-                "id": device_id,
-                "stale": devices.stale(row["j_fields"], now),
-                "duplicates": others.get(device_id, []),
+                "id": decode_key(row["key"][len(DEVICE) :]),
+                "stale": devices.stale(fields, now),
+                "duplicates": row.get("j_duplicates", []),
                 "state": row["state"],
                 "deletedAt": row["deleted_at"] or None,
             }

@@ -1,6 +1,6 @@
 """The calls about syncs and their runs: settings, start, progress, log and plan, and what becomes of a held run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -11,9 +11,12 @@ from storage.tables import Row, encode_key
 from sync import connections, decisions, jobs
 from sync.calendars import pacing
 from sync.connections import REMOVAL, SYNCS
+from sync.contacts.run import CONTACT, GROUP
+from sync.directory import DEVICE
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Reply, connection_of, decode_cursor, listing, missing, public_etag
 from sync.models import LogEntry, PlanEntry, RunOut, SyncOut
+from sync.people import USER
 from sync.runs import LOG, PLAN, RUN, STATE, Run, load_run, parse_run
 from sync.sync_settings import SETTINGS
 
@@ -177,8 +180,26 @@ def get_run_log(call: Call) -> Reply:
 
 def get_run_plan(call: Call) -> Reply:
     run, _ = _run(call)
-    entries = ((place, PlanEntry(**dict(zip(_PLAN, line, strict=True)))) for place, _, line in _packed(call, PLAN, run))
+    lines = [(place, line) for place, _, line in islice(_packed(call, PLAN, run), call.query.top)]
+    names = _names(call, run.connection, {(entity, item) for _, (entity, item, *_) in lines})
+    entries = (
+        (place, PlanEntry(**dict(zip(_PLAN, line, strict=True)), display_name=names.get((line[0], line[1]))))
+        for place, line in lines
+    )
     return _page_of(call, entries)
+
+
+def _names(call: Call, connection: str, items: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The names of the stored ones among these items of a plan: one point read each, several at a time."""
+    known = [(entity, item) for entity, item in sorted(items) if entity in _PREFIXES]
+    keys = [_PREFIXES[entity] + encode_key(item) for entity, item in known]
+    found = call.app.tables.data.get_many(connection, keys)
+    named = (
+        (each, found[key].get("j_fields", {}).get("displayName"))
+        for each, key in zip(known, keys, strict=True)
+        if key in found
+    )
+    return {each: name for each, name in named if name}
 
 
 def approve_run(call: Call) -> Reply:
@@ -194,6 +215,7 @@ def reject_run(call: Call) -> Reply:
 
 
 _PLAN = ("entity", "id", "action", "reason")
+_PREFIXES = {"user": USER, "photo": USER, "device": DEVICE, "contact": CONTACT, "contact-group": GROUP}
 
 
 def _log_entry(at: datetime, line: list[Any]) -> LogEntry:

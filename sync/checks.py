@@ -5,7 +5,7 @@
 Nothing after `token` is tried once sign-in fails.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 WARN_DAYS = 30
 APPLICATIONS = "Application.Read.All"
+_DIRECTORY = frozenset({"Directory.Read.All", "Directory.ReadWrite.All"})
+_READERS = {
+    "users": _DIRECTORY | {"User.Read.All", "User.ReadWrite.All"},
+    "devices": frozenset({"Device.Read.All", "Device.ReadWrite.All"}),
+}
 
 
 @dataclass
@@ -70,9 +75,10 @@ def check(app: "App", connection: Connection) -> CheckOut:
     return result
 
 
-def _enabled(app: "App", name: str) -> list[str]:
+def _enabled(app: "App", name: str) -> dict[str, Mapping[str, Any]]:
+    """The settings of the enabled syncs, by name."""
     rows = app.tables.data.scan(name, SETTINGS)
-    return [row["key"][len(SETTINGS) :] for row in rows if row["j_settings"]["enabled"]]
+    return {row["key"][len(SETTINGS) :]: row["j_settings"] for row in rows if row["j_settings"]["enabled"]}
 
 
 def _status(report: _Report) -> Literal["confirmed", "limited", "failed", "expired"]:
@@ -133,8 +139,9 @@ def _tenant(graph: "GraphClient", connection: Connection, token: str, report: _R
         report.add("tenant", "error", "tenant-mismatch", "The app signed in to another tenant.", remedy)
 
 
-def _permissions(token: str, enabled: Collection[str], report: _Report) -> None:
-    report.verdict = judge(roles(token), enabled)
+def _permissions(token: str, enabled: Mapping[str, Mapping[str, Any]], report: _Report) -> None:
+    grouped = bool(enabled.get("users", {}).get("memberOf"))
+    report.verdict = judge(roles(token), enabled, grouped=grouped)
     missing = sorted({role for names in report.verdict.missing.values() for role in names})
     consent = "Add it under API permissions as an application permission, then grant admin consent."
     if not report.verdict.granted:
@@ -156,14 +163,15 @@ def _permissions(token: str, enabled: Collection[str], report: _Report) -> None:
 
 def _call(graph: "GraphClient", report: _Report) -> None:
     """One small live call, with a right that was granted: a token alone does not prove that Graph lets the app in."""
-    readers = {"User.Read.All", "User.ReadWrite.All", "Directory.Read.All", "Directory.ReadWrite.All"}
-    if not readers & set(report.verdict.granted):
+    collection = next((name for name, readers in _READERS.items() if readers & set(report.verdict.granted)), None)
+    if collection is None:
         return
     try:
-        graph.page("/users", params={"$select": "id", "$top": "1"})
+        graph.page(f"/{collection}", params={"$select": "id", "$top": "1"})
     except Forbidden as error:
+        detail = f"Graph refuses to list {collection} although the token has the right."
         remedy = "A new grant may take up to an hour to work; then check again."
-        report.add("call", "error", error.code, "Graph refuses to list users although the token has the right.", remedy)
+        report.add("call", "error", error.code, detail, remedy)
     except Deferred as error:
         report.add("call", "warning", error.code, "Graph did not answer in time.", "Check again in some minutes.")
     except (GraphError, SignInError) as error:

@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from storage.tables import Write, decode_key
+from sync import devices
 from sync.collection import Reading, read_collection
 from sync.deletions import Kind
 from sync.errors import Deferred
 from sync.jobs import Finish, Work
-from sync.mirror import PAUSE, Mirror
+from sync.mirror import PAUSE, WRITES, Mirror
 from sync.people import USERS, users_reading
 from sync.runs import active_run
 from sync.sync_settings import DevicesSettings, UsersSettings
 
 DEVICE = "device|"
+_CHANGES = frozenset({"created", "updated", "restored", "deleted"})
 
 # What Learn's "device resource type" calls them, as DeviceOut shows them.
 DEVICE_FIELDS = (
@@ -65,6 +68,7 @@ DEVICES = Kind(
         "left": "Nothing to do: the directory no longer has this device.",
         "not-listed": "Nothing to do: the directory no longer has this device among those that the settings ask for.",
     },
+    columns=lambda fields: {"j_traits": devices.traits(fields)},
 )
 
 
@@ -86,7 +90,24 @@ def run_devices(work: Work) -> Finish | None:
         filter="" if settings.include_disabled else "accountEnabled eq true",
         owners=True,
     )
-    return _run(Mirror(work, DEVICES), reading)
+    finish = _run(Mirror(work, DEVICES), reading)
+    if finish is not None and not work.run.dry_run and _CHANGES & {name for name, n in work.run.counts.items() if n}:
+        _show_duplicates(work)
+    return finish
+
+
+def _show_duplicates(work: Work) -> None:
+    """Store with each device which others seem to be the same machine: no change of the device, so none is told."""
+    data = work.app.tables.data
+    rows = list(data.scan(work.connection, DEVICE, columns=("state", "j_traits", "j_duplicates")))
+    active = {row["key"]: row["j_traits"] for row in rows if row["state"] == "active"}
+    found = devices.duplicates(active)
+    ids = {key: decode_key(key[len(DEVICE) :]) for key in active}
+    wanted = {row["key"]: [ids[key] for key in found.get(row["key"], ())] for row in rows}
+    changed = [row["key"] for row in rows if row.get("j_duplicates", []) != wanted[row["key"]]]
+    for start in range(0, len(changed), WRITES):
+        part = changed[start : start + WRITES]
+        work.claim.commit(work.now(), [Write("update", key, {"j_duplicates": wanted[key]}) for key in part])
 
 
 def _run(mirror: Mirror, reading: Reading) -> Finish | None:

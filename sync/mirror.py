@@ -12,8 +12,6 @@ A dry run takes the same way and writes the plan alone.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from sys import intern
@@ -34,7 +32,6 @@ PAUSE = timedelta(seconds=3)
 GONE = "gone-for-good"
 WRITES = 95  # rows of a transaction of 100, less those of run, feed, head, and one each of log and plan
 DELETIONS = 31  # three rows each
-READERS = 8
 QUIET = ("skipped", "failed")  # outcomes that no row tells of: a listing that is read again counts them anew
 COLUMNS = ("digest", "state", "mark", "seen", "absent", "invited")
 
@@ -91,12 +88,8 @@ class Mirror(Deletions):
 
     def load(self, ids: Iterable[str]) -> dict[str, Known]:
         """The stored items with these ids, by key: one point read each, several at a time."""
-        data = self.work.app.tables.data
-        wanted = sorted({self.key(item_id) for item_id in ids})
-        contexts = [copy_context() for _ in wanted]
-        with ThreadPoolExecutor(READERS) as pool:
-            rows = pool.map(lambda key, context: context.run(data.get, self.work.connection, key), wanted, contexts)
-            return {key: Known.of(row) for key, row in zip(wanted, rows, strict=True) if row is not None}
+        rows = self.work.app.tables.data.get_many(self.work.connection, sorted(map(self.key, ids)))
+        return {key: Known.of(row) for key, row in rows.items()}
 
     def take(
         self, sources: Mapping[str, Source], stored: dict[str, Known], page: int, *, listing: str, full: bool

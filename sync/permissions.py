@@ -87,16 +87,19 @@ class Verdict:
     unneeded: list[str]
 
 
-def judge(granted: frozenset[str], enabled: Collection[str]) -> Verdict:
+def judge(granted: frozenset[str], enabled: Collection[str], *, grouped: bool = False) -> Verdict:
     """Compare the roles of a token with what the `enabled` syncs need; with none enabled, `unneeded` is against all.
+
+    `grouped`: the users sync is limited to the members of a group, which it then has to read.
 
     `missing` names the least role of each requirement that nothing granted satisfies, and no role twice over: User
     roles that let photos list users let it read photos too. A granted role is unneeded where, requirement by
     requirement, a lesser granted one does. Raises ValueError for a sync that does not exist.
     """
     syncs = sorted(enabled, key=SYNCS.index)
-    missing = {sync: _missing(granted, _NEEDS[sync]) for sync in syncs}
-    used = _CHECK_USES.union(*(_used(granted, sync) for sync in syncs or SYNCS))
+    needs = {**_NEEDS, "users": (_LIST_USERS, _LIST_MEMBERS)} if grouped else _NEEDS
+    missing = {sync: _missing(granted, needs[sync]) for sync in syncs}
+    used = _CHECK_USES.union(*(_used(granted, sync, needs[sync]) for sync in syncs or SYNCS))
     return Verdict(
         granted=sorted(granted),
         missing={sync: roles for sync, roles in missing.items() if roles},
@@ -112,6 +115,6 @@ def _missing(granted: frozenset[str], needs: tuple[Requirement, ...]) -> list[st
     return missing
 
 
-def _used(granted: frozenset[str], sync: str) -> frozenset[str]:
-    least = (next((role for role in sufficient if role in granted), None) for sufficient in _NEEDS[sync])
+def _used(granted: frozenset[str], sync: str, needs: tuple[Requirement, ...]) -> frozenset[str]:
+    least = (next((role for role in sufficient if role in granted), None) for sufficient in needs)
     return _USES.get(sync, frozenset()).union(role for role in least if role)
