@@ -67,7 +67,7 @@ class Cloud:
 
     def generate(self, **population: Any) -> "TestTenant":
         """A generated tenant: users, seed, photoShare, guestShare, disabledShare, devices, contactGroups, contactMembers,
-        roles."""
+        rooms, eventsPerRoom, roles."""
         wanted = {"users": 0, "seed": next(SEEDS), **population}
         return self._tenant(self.control.post("tenants", {"generate": wanted}))
 

@@ -398,6 +398,24 @@ def test_one_occurrence_conflicts_or_the_series_does(tenant):
     assert (answers(tenant, made), answers(tenant, clashing)) == (["accepted"], ["declined"])
 
 
+def test_a_room_declines_one_occurrence_by_graph(tenant):
+    graph, room, ann = tenant.graph(), rooms_of(tenant)[0], people_of(tenant)[0]
+    made = invite(tenant, room, recurrence=weekly())
+    [master] = held(tenant, room)
+    second = instances(graph, room, master["id"])[1]["id"]
+    declined = graph.post(f"/users/{room['id']}/events/{second}/decline", json={})
+    own = instances(graph, ann, made["id"])
+
+    assert declined.status_code == 202
+    assert starts(instances(graph, room, master["id"])) == [f"{day(number)}T09:00" for number in (0, 14, 21)]
+    assert [each["attendees"][0]["status"]["response"] for each in own] == [
+        "accepted",
+        "declined",
+        "accepted",
+        "accepted",
+    ]
+
+
 def test_a_room_for_one_occurrence_alone(tenant):
     graph, (first, second), ann = tenant.graph(), rooms_of(tenant), people_of(tenant)[0]
     made = invite(tenant, first, recurrence=weekly())

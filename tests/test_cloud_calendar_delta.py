@@ -1,6 +1,7 @@
 """calendarView/delta of the simulated Exchange: rounds, stubs, removals, and everything that a reader must withstand."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -275,3 +276,18 @@ def test_the_window_may_be_read_in_another_zone(tenant, room):
     rows, _ = round_of(tenant.graph(), view_delta(room), Prefer='outlook.timezone="India Standard Time"')
 
     assert (rows[0]["start"]["dateTime"][11:16], rows[0]["start"]["timeZone"]) == ("14:30", "India Standard Time")
+
+
+def test_links_of_a_name_that_needs_encoding(tenant):
+    """Such as the userPrincipalName of somebody who came from another tenant."""
+    graph, ann = tenant.graph(), people_of(tenant)[0]
+    tenant.control.patch(f"users/{ann['id']}", {"userPrincipalName": f"ann_x#EXT#@{tenant.domain}"})
+    for number in range(12):
+        create(tenant, ann, on=number)
+    name = quote(f"ann_x#EXT#@{tenant.domain}")
+    rows, link = round_of(graph, view_delta({"emailAddress": name}))
+    page = graph.get(f"/users/{name}/events").json()
+
+    assert len(rows) == 12
+    assert round_of(graph, link)[0] == []
+    assert len(graph.get(page["@odata.nextLink"]).json()["value"]) == 2

@@ -13,7 +13,7 @@ from local.cloud.exchange import changes
 from local.cloud.exchange.access import reachable
 from local.cloud.exchange.assistant import copy_of, merged, refusal
 from local.cloud.exchange.ids import occurrence_uid
-from local.cloud.exchange.mailbox import Exception_, Item, Mailbox, Properties, Room
+from local.cloud.exchange.mailbox import Item, Mailbox, Properties, Room, SeriesException
 from local.cloud.exchange.series import held_of, occurrence
 from local.cloud.exchange.zones import When
 from local.cloud.tenants import Tenant
@@ -231,5 +231,5 @@ def _make_anonymous(tenant: Tenant, to: Mailbox, room: Room, item: Item) -> None
     item.properties |= rewritten
     for slot, held in item.exceptions.items():
         kept_changes = {name: value for name, value in held.changes.items() if name not in rewritten}
-        item.exceptions[slot] = Exception_(kept_changes, held.when, held.version, held.modified)
+        item.exceptions[slot] = SeriesException(kept_changes, held.when, held.version, held.modified)
     changes.save(tenant, to, item)

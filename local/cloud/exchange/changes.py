@@ -1,14 +1,13 @@
 """Every change to a stored event goes through here: it is saved, written to the log, and announced to subscribers."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from local.cloud.exchange.drafts import DEFAULTS, Draft
 from local.cloud.exchange.ids import new_uid
-from local.cloud.exchange.mailbox import Change, Exception_, Item, Mailbox, Properties
+from local.cloud.exchange.mailbox import Change, Item, Mailbox, Properties, SeriesException
 from local.cloud.exchange.notices import announce
 from local.cloud.exchange.recurrence import slot_at
-from local.cloud.exchange.series import held_of
+from local.cloud.exchange.series import held_of, occurrence
 from local.cloud.exchange.zones import When, instant
 from local.cloud.tenants import Tenant
 
@@ -85,11 +84,11 @@ def _shape(recurrence: Properties, when: When) -> tuple[Properties, str, str, Wh
 
 def change_occurrence(
     tenant: Tenant, mailbox: Mailbox, item: Item, slot: datetime, changes: Properties, when: When
-) -> Exception_:
+) -> SeriesException:
     """Make one occurrence an exception, or change what makes it one."""
     held = item.exceptions.get(slot)
     version = tenant.exchange.next_version()
-    exception = Exception_((held.changes if held else {}) | changes, when, version, tenant.clock.now())
+    exception = SeriesException((held.changes if held else {}) | changes, when, version, tenant.clock.now())
     item.exceptions[slot] = exception
     save(tenant, mailbox, item, slot=slot)
     exception.version = item.version
@@ -129,16 +128,13 @@ def note_response(
     tenant: Tenant, mailbox: Mailbox, item: Item, address: str, response: str, slot: datetime | None
 ) -> None:
     """An attendee's answer reaches the organizer's copy."""
-    status = response_status(tenant, response)
-    held = item.exceptions.get(slot) if slot else None
     attendees = held_of(item, slot)["attendees"]
-    with_answer = _answered_by(attendees, address, status)
-    if with_answer == attendees:
+    with_answer = _answered_by(attendees, address, response_status(tenant, response))
+    each = occurrence(item, slot) if slot else None
+    if with_answer == attendees or (slot and not each):
         return
-    if slot and held:
-        item.exceptions[slot] = replace(held, changes=held.changes | {"attendees": with_answer})
-        save(tenant, mailbox, item, slot=slot)
-        item.exceptions[slot].version = item.version
+    if each:
+        change_occurrence(tenant, mailbox, item, each.slot, {"attendees": with_answer}, each.when)
     else:
         item.properties["attendees"] = with_answer
         save(tenant, mailbox, item)

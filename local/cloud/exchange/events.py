@@ -1,6 +1,7 @@
 """Events of one mailbox (Learn: Create event, Get event, Update event, Delete event, and the answers to a meeting)."""
 
 import json
+from functools import partial
 from typing import Any
 
 from local.cloud.exchange import meetings
@@ -161,18 +162,6 @@ def _context(call: Call, mailbox: Mailbox) -> Properties:
     return {"@odata.context": f"{call.base}/$metadata#users('{mailbox.guid}')/events/$entity"}
 
 
-def accept(call: Call, key: str, event_id: str) -> Answer:
-    return answer_event("accepted", call, key, event_id)
-
-
-def decline(call: Call, key: str, event_id: str) -> Answer:
-    return answer_event("declined", call, key, event_id)
-
-
-def accept_tentatively(call: Call, key: str, event_id: str) -> Answer:
-    return answer_event("tentativelyAccepted", call, key, event_id)
-
-
 def _of_event(prefix: str) -> list[Route]:
     one = f"users/{{id}}/{prefix}events/{{event}}"
     return [
@@ -180,9 +169,16 @@ def _of_event(prefix: str) -> list[Route]:
         Route("PATCH", one, patch_event, WRITE, units=0, mailbox=True),
         Route("DELETE", one, delete_event, WRITE, units=0, mailbox=True),
         Route("POST", f"{one}/cancel", cancel_event, WRITE, units=0, mailbox=True),
-        Route("POST", f"{one}/accept", accept, WRITE, units=0, mailbox=True),
-        Route("POST", f"{one}/decline", decline, WRITE, units=0, mailbox=True),
-        Route("POST", f"{one}/tentativelyAccept", accept_tentatively, WRITE, units=0, mailbox=True),
+        Route("POST", f"{one}/accept", partial(answer_event, "accepted"), WRITE, units=0, mailbox=True),
+        Route("POST", f"{one}/decline", partial(answer_event, "declined"), WRITE, units=0, mailbox=True),
+        Route(
+            "POST",
+            f"{one}/tentativelyAccept",
+            partial(answer_event, "tentativelyAccepted"),
+            WRITE,
+            units=0,
+            mailbox=True,
+        ),
     ]
 
 

@@ -62,7 +62,7 @@ class Address(Model):
 
 
 @dataclass
-class Exception_:  # noqa: N801  # Exchange's word; Python's own Exception is another thing
+class SeriesException:
     """How one occurrence differs from its series."""
 
     changes: Properties
@@ -89,7 +89,7 @@ class Item:
     modified: datetime
     recurrence: Properties | None = None
     generation: int = 0
-    exceptions: dict[datetime, Exception_] = field(default_factory=dict)
+    exceptions: dict[datetime, SeriesException] = field(default_factory=dict)
     cancelled: set[datetime] = field(default_factory=set)
     version: int = 0
     moves: int = 0

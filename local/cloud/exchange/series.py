@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from local.cloud.exchange.mailbox import Exception_, Item, Properties
+from local.cloud.exchange.mailbox import Item, Properties, SeriesException
 from local.cloud.exchange.recurrence import slot_at, slots
 from local.cloud.exchange.zones import When
 
@@ -16,7 +16,7 @@ class Occurrence(NamedTuple):
 
     slot: datetime
     when: When
-    exception: Exception_ | None = None
+    exception: SeriesException | None = None
 
 
 def occurrences(item: Item, since: datetime, until: datetime) -> list[Occurrence]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from local.cloud.exchange.access import open_mailbox
@@ -208,10 +209,10 @@ def _answer(
         mailbox.generations += 1
         window_of = [this.since.isoformat(), this.until.isoformat()]
         state = ["view", str(mailbox.guid), call.tenant.expiry.issue(), mailbox.generations, *window_of, this.version]
-        body["@odata.deltaLink"] = link(call, call.path, {"$deltatoken": seal(state)})
+        body["@odata.deltaLink"] = link(call, quote(call.path, safe="/@"), {"$deltatoken": seal(state)})
     else:
         token = page_token(call, ["view", str(mailbox.guid), number, after])
-        body["@odata.nextLink"] = link(call, call.path, {"$skiptoken": token})
+        body["@odata.nextLink"] = link(call, quote(call.path, safe="/@"), {"$skiptoken": token})
     return Answer(body=body, headers=view.headers)
 
 

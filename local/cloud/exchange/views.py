@@ -99,7 +99,7 @@ def _next_link(call: Call, skip: int) -> str:
     names = {name: name if name not in WINDOW else name[1:] for name in call.query}
     options = {names[name]: value for name, value in call.query.items()} | {"$skip": str(skip)}
     query = "&".join(f"{name}={quote(value, safe=',')}" for name, value in options.items())
-    return f"{call.base}/{quote(call.path)}?{query}"
+    return f"{call.base}/{quote(call.path, safe='/@')}?{query}"
 
 
 def _number(call: Call, name: str, default: int) -> int:
