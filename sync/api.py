@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sync import api_copies, api_runs, checks, connections, notifications, openapi
 from sync.calendars import api as api_calendars
+from sync.calendars.models import CheckIn
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
 from sync.models import (
@@ -109,7 +110,7 @@ def delete_connection(call: Call) -> Reply:
 
 
 def check_connection(call: Call) -> Reply:
-    return Reply(200, checks.check(call.app, connection_of(call)))
+    return Reply(200, checks.check(call.app, connection_of(call), call.body.outside_mailbox))
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------
@@ -175,7 +176,14 @@ OPERATIONS = {
             errors=(412,),
         ),
         Operation(
-            "check_connection", "POST", _C + "/check", "Check a connection now", check_connection, {200: CheckOut}
+            "check_connection",
+            "POST",
+            _C + "/check",
+            "Check a connection now",
+            check_connection,
+            {200: CheckOut},
+            body=CheckIn,
+            optional_body=True,
         ),
         Operation("list_syncs", "GET", _C + "/syncs", "All six syncs", api_runs.list_syncs, {200: list[SyncOut]}),
         Operation("get_sync", "GET", _S, "Settings of a sync", api_runs.get_sync, {200: SETTINGS}),

@@ -1,6 +1,6 @@
 """Check connection: the findings an admin can act on, always in the same order.
 
-    secret, token, tenant, permissions, call, expiry
+    secret, token, tenant, permissions, call, places, calendar, scope, expiry
 
 Nothing after `token` is tried once sign-in fails.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from storage.tables import Conflict
 from sync import connections
+from sync.calendars import checking
 from sync.connections import Connection
 from sync.errors import Deferred, Forbidden, GraphError, SignInError, TenantsyncError
 from sync.graph.signin import roles, tenant_id
@@ -48,8 +49,11 @@ class _Report:
         self.findings.append(FindingOut(id=finding, level=level, code=code, detail=detail, remedy=remedy))
 
 
-def check(app: "App", connection: Connection) -> CheckOut:
-    """Prove a connection with a fresh token and one small live call, store the result and return it."""
+def check(app: "App", connection: Connection, outside: str | None = None) -> CheckOut:
+    """Prove a connection with a fresh token and small live calls, store the result and return it.
+
+    `outside` is a mailbox that is no room, where somebody wants to see it refused. Raises RequestError where it is one.
+    """
     now = app.clock()
     enabled = _enabled(app, connection.name)
     report = _Report()
@@ -57,8 +61,11 @@ def check(app: "App", connection: Connection) -> CheckOut:
     if token is not None:
         graph = app.graph_with(connection, token)
         _tenant(graph, connection, token, report)
-        _permissions(token, enabled, report)
+        wanted = "calendars" in enabled or outside is not None
+        looked = checking.probe(app, connection.name, graph, roles(token), outside) if wanted else checking.Probe([])
+        _permissions(token, enabled, report, scoped=looked.scoped)
         _call(graph, report)
+        report.findings += looked.findings
         _expiry(graph, connection, token, now.date(), report)
     result = CheckOut(
         status=_status(report),
@@ -139,9 +146,15 @@ def _tenant(graph: "GraphClient", connection: Connection, token: str, report: _R
         report.add("tenant", "error", "tenant-mismatch", "The app signed in to another tenant.", remedy)
 
 
-def _permissions(token: str, enabled: Mapping[str, Mapping[str, Any]], report: _Report) -> None:
+def _permissions(token: str, enabled: Mapping[str, Mapping[str, Any]], report: _Report, *, scoped: bool) -> None:
+    """`scoped`: rooms are reached by a role in Exchange, which takes the place of the permission for calendars."""
     grouped = bool(enabled.get("users", {}).get("memberOf"))
     report.verdict = judge(roles(token), enabled, grouped=grouped)
+    if scoped:
+        lacking = {
+            sync: [one for one in names if one != checking.CALENDARS] for sync, names in report.verdict.missing.items()
+        }
+        report.verdict = replace(report.verdict, missing={sync: names for sync, names in lacking.items() if names})
     missing = sorted({role for names in report.verdict.missing.values() for role in names})
     consent = "Add it under API permissions as an application permission, then grant admin consent."
     if not report.verdict.granted:

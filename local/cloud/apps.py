@@ -62,7 +62,8 @@ class FederatedCredential(Model):
 class App(Model):
     """One app as one tenant sees it. `roles` are the application permissions that an admin has consented to.
 
-    `mailbox_scope` are the addresses of the only mailboxes that it may touch; None: of all.
+    `mailbox_scope` are the addresses of the only mailboxes that it may touch, whose calendars it may change by a role in
+    Exchange; None: of all, by the roles in its token alone.
     """
 
     app_id: str = Field(default_factory=_guid)

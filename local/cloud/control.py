@@ -126,7 +126,8 @@ Subscriptions and notifications
          "notificationShuffle","notificationBefore201","slowAfterMs","tooSlowAfterMs" (the 3 and 10 seconds)}
 
 Apps: {"appId","objectId","principalId","displayName","roles","secrets","certificates","federatedCredentials","enabled",
-       "hasServicePrincipal","conditionalAccessBlock","mailboxScope" (addresses of the only mailboxes that it may touch)}
+       "hasServicePrincipal","conditionalAccessBlock","mailboxScope" (addresses of the only mailboxes that it may touch,
+       with Calendars.ReadWrite whatever its roles)}
   POST   /tenants/{t}/apps              201, app
   GET    /tenants/{t}/apps/{a}
   PATCH  /tenants/{t}/apps/{a}          {"roles","enabled","hasServicePrincipal","conditionalAccessBlock","displayName",

@@ -14,7 +14,7 @@ from local.cloud import applications, batch, delta, devices, directory, groups, 
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
 from local.cloud.exchange import calendars, events, places, schedule, view_delta, views
-from local.cloud.exchange.access import find_mailbox
+from local.cloud.exchange.access import find_mailbox, roles_in
 from local.cloud.exchange.courier import Courier
 from local.cloud.exchange.subscriptions import Subscriptions
 from local.cloud.faults import RESET
@@ -96,7 +96,9 @@ class Graph:
         try:
             route, parameters = self._routes.find(call.method, call.path)
             template = route.name
-            call.mailbox = _mailbox_of(call, parameters["id"]) if route.mailbox and "id" in parameters else None
+            if route.mailbox and "id" in parameters:
+                call.mailbox = _mailbox_of(call, parameters["id"])
+                call.roles = roles_in(call, call.mailbox)
             refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
             answer = refusal or self._limit(call, route) or await self._admitted(call, route, parameters)
         except Refused as refused:

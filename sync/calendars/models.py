@@ -38,6 +38,12 @@ Address = Annotated[str, Field(max_length=254, json_schema_extra={"format": "ema
 Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_plain)]
 
 
+class CheckIn(Model):
+    """`outsideMailbox` is one that is no room: the check shows whether the app is kept out of it."""
+
+    outside_mailbox: Address | None = None
+
+
 # --- rooms and places ------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from local.cloud.protocol import Call, Refused
 from local.cloud.tenants import Tenant
 from local.cloud.users import User
 
+CALENDARS = frozenset({"Calendars.ReadWrite"})
+
 
 def find_mailbox(tenant: Tenant, key: str) -> Mailbox | None:
     """The mailbox of a room or person by id, userPrincipalName or address. None where there is no such person; a
@@ -57,7 +59,18 @@ def open_mailbox(call: Call, key: str) -> Mailbox:
 
 def may_touch(call: Call, mailbox: Mailbox) -> bool:
     """Learn: Role based access control for applications in Exchange Online, application access policies."""
+    scope = _scope(call)
+    return (scope is None or mailbox.owner.address.lower() in scope) and not mailbox.denied
+
+
+def roles_in(call: Call, address: str) -> frozenset[str]:
+    """The app's roles towards one mailbox: those that Entra put into its token, and for a mailbox in its scope the role
+    that it has in Exchange (Application Calendars.ReadWrite), for which Entra need not have granted anything.
+    """
+    return call.roles | (CALENDARS if address.lower() in (_scope(call) or ()) else frozenset())
+
+
+def _scope(call: Call) -> set[str] | None:
     app = call.tenant.app(call.app_id)
     scope = app.mailbox_scope if app else None
-    inside = scope is None or mailbox.owner.address.lower() in {address.lower() for address in scope}
-    return inside and not mailbox.denied
+    return None if scope is None else {address.lower() for address in scope}

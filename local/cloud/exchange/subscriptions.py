@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlsplit
 from uuid import UUID, uuid5
 
-from local.cloud.exchange.access import find_mailbox, may_touch
+from local.cloud.exchange.access import find_mailbox, may_touch, roles_in
 from local.cloud.exchange.courier import Courier
 from local.cloud.exchange.events import READ, read_body
 from local.cloud.exchange.mailbox import Item, Mailbox, Properties
@@ -209,7 +209,7 @@ def _mailbox(call: Call, resource: str) -> Mailbox:
         raise _extension(404, "NotFound", f"The requested user '{found[1]}' is invalid.")
     if mailbox.hosting != "cloud":
         raise _extension(404, "NotFound", "REST API is not yet supported for this mailbox.")
-    if not READ & call.roles or not may_touch(call, mailbox):
+    if not READ & roles_in(call, mailbox.owner.address) or not may_touch(call, mailbox):
         raise _extension(403, "Forbidden", "Access is denied. Check credentials and try again.")
     if mailbox.no_subscriptions:
         message = (

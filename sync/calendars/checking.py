@@ -1,0 +1,118 @@
+"""Check connection, for calendars: the tenant's rooms, the calendar of a room, and that other mailboxes are closed."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from sync.calendars.rooms import REMEDY
+from sync.calendars.store import load_rooms
+from sync.errors import Deferred, Forbidden, GraphError, NotFound, RequestError, SignInError
+from sync.models import FindingOut
+
+if TYPE_CHECKING:
+    from sync.graph.client import GraphClient
+    from sync.wiring import App
+
+LIST_ROOMS = frozenset({"Place.Read.All", "Place.ReadWrite.All"})
+CALENDARS = "Calendars.ReadWrite"
+_LATER = "Check again in some minutes."
+_NEW_GRANT = "A new grant may take up to an hour to work; then check again."
+
+Access = Literal["open", "denied", "missing", "unknown"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found. `scoped`: the app reaches rooms by a role in Exchange, although its token has none for that."""
+
+    findings: list[FindingOut]
+    scoped: bool = False
+
+
+def probe(app: "App", connection: str, graph: "GraphClient", granted: Collection[str], outside: str | None) -> Probe:
+    """One small live call for each question; whether `outside` is closed is asked only where it is given.
+
+    Raises RequestError where that is a room that is linked.
+    """
+    rooms = [room.external_calendar for room in load_rooms(app.tables.data, connection) if room.active]
+    if outside in rooms:
+        raise RequestError("This mailbox is a room", fields=[("/outsideMailbox", "must not be a room that is linked")])
+    now = app.clock()
+    room = _access(graph, rooms[0], now) if rooms else None
+    has_role = any(role.startswith("Calendars.") for role in granted)
+    findings = [
+        *([_places(graph)] if LIST_ROOMS & set(granted) else []),
+        *([_calendar(room)] if room is not None and (has_role or room != "denied") else []),
+        *([_scope(_access(graph, outside, now), room)] if outside else []),
+    ]
+    return Probe(findings, scoped=room == "open" and not has_role)
+
+
+def _places(graph: "GraphClient") -> FindingOut:
+    try:
+        graph.page("/places/microsoft.graph.room", params={"$top": "1"})
+    except Forbidden:
+        detail = "Graph refuses to list the tenant's rooms although the token has the right."
+        return _finding("places", "error", "places-forbidden", detail, _NEW_GRANT)
+    except (GraphError, Deferred, SignInError):
+        return _finding("places", "warning", "places-unknown", "The tenant's rooms could not be listed.", _LATER)
+    return _finding("places", "ok", "places-listed", "The tenant's rooms can be listed.")
+
+
+def _access(graph: "GraphClient", mailbox: str, now: datetime) -> Access:
+    """Whether the app gets into a mailbox's calendar: one minute of it is asked for (Learn: List calendarView)."""
+    start, end = (at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (now, now + timedelta(minutes=1)))
+    params = {"startDateTime": start, "endDateTime": end, "$select": "id", "$top": "1"}
+    try:
+        graph.page(f"/users/{quote(mailbox, safe='@')}/calendarView", params=params)
+    except Forbidden:
+        return "denied"
+    except NotFound:
+        return "missing"
+    except (GraphError, Deferred, SignInError):
+        return "unknown"
+    return "open"
+
+
+def _calendar(access: Access) -> FindingOut:
+    """What the way into the first active room says."""
+    match access:
+        case "open":
+            return _finding("calendar", "ok", "room-reached", "The calendar of a room can be read.")
+        case "denied":
+            return _finding("calendar", "error", "room-denied", "A room's mailbox is closed.", REMEDY["room-denied"])
+        case "missing":
+            detail = "A room has no mailbox."
+            return _finding("calendar", "error", "mailbox-not-found", detail, REMEDY["mailbox-not-found"])
+        case _:
+            return _finding("calendar", "warning", "room-unknown", "A room's calendar could not be read.", _LATER)
+
+
+def _scope(access: Access, room: Access | None) -> FindingOut:
+    """Whether a mailbox that is no room is closed. That it is proves nothing where the rooms are, too."""
+    if access == "denied" and room == "open":
+        return _finding("scope", "ok", "mailbox-scope-proven", "A mailbox that is no room is closed to the app.")
+    if access == "denied":
+        detail = "The mailbox is closed, but no room was seen to be open."
+        return _finding("scope", "warning", "mailbox-scope-unproven", detail, "Link a room, then check again.")
+    if access == "open":
+        remedy = (
+            "In Exchange Online, give the app the role Application Calendars.ReadWrite (RBAC for Applications) in a "
+            "management scope that holds the rooms alone. Then remove Calendars.ReadWrite from its permissions in "
+            "Entra: as long as both are there, the wider one counts. It may take two hours to work."
+        )
+        return _finding(
+            "scope", "warning", "mailbox-scope-open", "The app reaches mailboxes that are no rooms.", remedy
+        )
+    if access == "missing":
+        detail, remedy = "There is no mailbox of that address.", "Name somebody who has a mailbox."
+        return _finding("scope", "warning", "mailbox-scope-no-mailbox", detail, remedy)
+    return _finding("scope", "warning", "mailbox-scope-unknown", "The mailbox could not be asked for.", _LATER)
+
+
+def _finding(
+    finding: str, level: Literal["ok", "warning", "error"], code: str, detail: str, remedy: str = ""
+) -> FindingOut:
+    return FindingOut(id=finding, level=level, code=code, detail=detail, remedy=remedy)
