@@ -112,7 +112,8 @@ def ask_organizers(visit: Visit) -> None:
     now = visit.work.now()
     for one in visit.ledger:
         address = one.link.organizer_address
-        if one.status != "awaitingRoom" or one.link.state != "linked" or not may_read(visit, address):
+        waits = one.status == "awaitingRoom" and one.link.state == "linked" and one.link.organizer == "user"
+        if not waits or not may_read(visit, address):
             continue
         copy = _organizers_event(visit, one)
         if copy is None:

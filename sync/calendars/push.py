@@ -53,7 +53,7 @@ def _create(visit: Visit, one: Reservation) -> None:
     if one.link.organizer == "user" and not visit.policy.create_on_user:
         if one.link.payload:
             return  # it may have been sent already: the room's copy will tell
-        one = replace(one.linked(organizer="room", organizer_address=""), note="created-on-room")
+        one = replace(one.linked(organizer="room", organizer_address=""), status="confirmed", note="created-on-room")
     found = _look_first(visit, one) if one.link.organizer == "room" else None
     if found is _BUSY:
         _reject(visit, one, "room-busy", CLASH)
@@ -237,7 +237,8 @@ def _bind_instance(visit: Visit, series: Reservation, one: Reservation, remote: 
 def _create_on_room(visit: Visit, one: Reservation, reason: Any) -> None:
     """The owner's calendar is closed for certain: the reservation goes to the room's own, and its owner may change."""
     visit.denials.add(one.link.organizer_address, Denied(reason), visit.work.now())
-    fresh = replace(one, generation=one.generation + 1, note="owner-calendar-denied", link=Link(state="creating"))
+    fresh = replace(one, generation=one.generation + 1, status="confirmed", note="owner-calendar-denied")
+    fresh = replace(fresh, link=Link(state="creating"))
     visit.ledger.put(fresh)
     visit.ledger.note(one.id, "skipped", "owner-calendar-denied")
     visit.ledger.commit(visit.work.now())
