@@ -75,12 +75,20 @@ def put_sync(call: Call) -> Reply:
 def start_run(call: Call) -> Reply:
     name, sync = call.path["name"], _sync(call)
     jobs.enabled_settings(call.app, name, sync)
-    if sync == pacing.SYNC and call.body.mode == "full" and not call.body.dry_run:
-        begun = pacing.begin_full(call.app, name)
+    if sync == pacing.SYNC and not call.body.dry_run:
+        begun = _begin_calendars(call, name)
         if begun is not None:
             return accepted(begun)
     run, _ = jobs.start_now(call.app, name, sync, call.body.mode, dry_run=call.body.dry_run)
     return accepted(run)
+
+
+def _begin_calendars(call: Call, name: str) -> Run | None:
+    """A full sync in progress, if one is asked for; else None, with what the run has to look at noted."""
+    if call.body.mode == "full":
+        return pacing.begin_full(call.app, name)
+    pacing.begin_reading(call.app, name)
+    return None
 
 
 def accepted(run: Run) -> Reply:

@@ -1,4 +1,4 @@
-"""Full syncs of the calendars: one at a time, and one in ten minutes."""
+"""What a person may ask of the calendars: full syncs, one at a time and one in ten minutes, and another look."""
 
 from datetime import datetime, timedelta
 from math import ceil
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SYNC = "calendars"
 PAUSE = timedelta(minutes=10)
-FULL_START = "full_start"
+FULL_START, READ_START = "full_start", "read_start"
 _ATTEMPTS = 10
 
 
@@ -36,6 +36,11 @@ def begin_full(app: "App", connection: str) -> Run | None:
             continue
         return None
     raise Conflict("others kept writing")
+
+
+def begin_reading(app: "App", connection: str) -> None:
+    """Have every calendar read that was not read since now, by whatever run is active or comes next."""
+    app.tables.data.commit(connection, [Write("merge", STATE + SYNC, {READ_START: app.clock()})])
 
 
 def _refuse(now: datetime, last: datetime | None) -> None:

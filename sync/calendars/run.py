@@ -15,7 +15,7 @@ from storage.tables import Conflict, Row, Write
 from sync.calendars import store
 from sync.calendars.leaving import leave, move_in
 from sync.calendars.model import Room, RoomState
-from sync.calendars.pacing import FULL_START, PAUSE, SYNC
+from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
 from sync.calendars.pull import pull
 from sync.calendars.push import push
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
@@ -52,6 +52,7 @@ class Board:
     rooms: dict[str, Room]
     states: dict[str, RoomState]
     todos: dict[str, Todo]
+    begun: datetime
     read_at: datetime
     full_start: datetime | None
     silent_before: datetime
@@ -65,14 +66,15 @@ class Board:
         data, name = work.app.tables.data, work.connection
         settings = work.settings
         assert isinstance(settings, CalendarsSettings)
-        state, todos = work.state(), load_todos(data, name)
+        begun, state, todos = work.now(), work.state(), load_todos(data, name)
         return cls(
             work=work,
             settings=settings,
             rooms={room.id: room for room in load_rooms(data, name)},
             states=load_states(data, name),
             todos=todos,
-            read_at=work.now(),
+            begun=begun,
+            read_at=begun,
             full_start=state.get(FULL_START),
             silent_before=_silent_before(work, state),
             denials=Denials(work),
@@ -162,7 +164,7 @@ def run_calendars(work: Work) -> Finish | None:
         raise
     board.flush()
     again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
-    return Finish({"look_again": again, **({"polled_at": work.now()} if board.silent_before > NEVER else {})})
+    return Finish({"look_again": again, **({"polled_at": board.begun} if board.silent_before > NEVER else {})})
 
 
 def _silent_before(work: Work, state: Row) -> datetime:
@@ -170,23 +172,26 @@ def _silent_before(work: Work, state: Row) -> datetime:
 
     A run that began for what waits leaves that to those of the schedule, unless none of them came in time.
     """
-    if not work.run.checkpoint.get("waiting"):
-        return work.run.queued_at - (timedelta(0) if work.run.trigger == "manual" else SILENCE)
-    return work.now() - SILENCE if work.now() - state.get("polled_at", NEVER) >= POLL else NEVER
+    late = work.now() - state.get("polled_at", NEVER) >= POLL
+    polls = late or not work.run.checkpoint.get("waiting")
+    asked: datetime = state.get(READ_START, NEVER)
+    return max(asked, work.run.queued_at - SILENCE) if polls else asked
 
 
 def waiting(app: "App", connection: str) -> float | None:
     """Seconds until another run has to follow one that has ended; None where nothing waits for one."""
     data, now = app.tables.data, app.clock()
     waits: list[datetime] = []
-    row = data.get(connection, STATE + SYNC) or {}
-    todos, full_start = load_todos(data, connection), row.get(FULL_START, NEVER)
+    row: Row = data.get(connection, STATE + SYNC) or {}
+    todos, full_start = load_todos(data, connection), row.get(FULL_START, READ_START, NEVER)
     if todos or now - full_start < PAUSE:
         active = {room.id for room in load_rooms(data, connection) if room.active}
         states = {room: state for room, state in load_states(data, connection).items() if room in active}
         waits = [states.get(room, RoomState()).retry_at or now for room in todos.keys() & active]
         # A full sync that was asked for while the last rooms of a run were looked at.
         waits += [now for state in states.values() if (state.full_at or NEVER) < full_start]
+    if row.get(READ_START, NEVER) > row.get("polled_at", NEVER):
+        waits.append(now)
     again = row.get("look_again", NEVER)
     if again > NEVER:
         waits.append(again)
