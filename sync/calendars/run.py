@@ -183,7 +183,7 @@ def waiting(app: "App", connection: str) -> float | None:
     data, now = app.tables.data, app.clock()
     waits: list[datetime] = []
     row: Row = data.get(connection, STATE + SYNC) or {}
-    todos, full_start = load_todos(data, connection), row.get(FULL_START, READ_START, NEVER)
+    todos, full_start = load_todos(data, connection), row.get(FULL_START, NEVER)
     if todos or now - full_start < PAUSE:
         active = {room.id for room in load_rooms(data, connection) if room.active}
         states = {room: state for room, state in load_states(data, connection).items() if room in active}
