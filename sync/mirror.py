@@ -78,6 +78,7 @@ class Mirror(Deletions):
         super().__init__(work, kind, counted=counted, nest=nest)
         self.invite = invite
         self._index: dict[str, Known] | None = None
+        self._in_plan: set[str] | None = None
 
     def index(self) -> dict[str, Known]:
         """All stored items by key: one transaction for each 1,000, once a slice."""
@@ -91,6 +92,13 @@ class Mirror(Deletions):
         rows = self.work.app.tables.data.get_many(self.work.connection, sorted(map(self.key, ids)))
         return {key: Known.of(row) for key, row in rows.items()}
 
+    @property
+    def in_plan(self) -> set[str]:
+        """The items that the plan of this dry run names, or will name with the next flush."""
+        if self._in_plan is None:
+            self._in_plan = self.planned()
+        return self._in_plan
+
     def take(
         self, sources: Mapping[str, Source], stored: dict[str, Known], page: int, *, listing: str, full: bool
     ) -> "Batch":
@@ -103,6 +111,8 @@ class Mirror(Deletions):
         batch = Batch(self)
         mark = f"{listing}|{page}"
         for item_id, source in sources.items():
+            if self.dry and item_id in self.in_plan:
+                continue  # it came before: no row tells of that
             key = self.key(item_id)
             known = stored.get(key)
             decision = _decide(source, known)
@@ -161,6 +171,7 @@ class Mirror(Deletions):
         ]
         for start in range(0, len(lines), WRITES):
             work.claim.commit(work.now(), lines[start : start + WRITES])
+        self._index = self._in_plan = None
         counts = {name: 0 if self.dry or name in QUIET else count for name, count in work.run.counts.items()}
         work.claim.commit(work.now(), checkpoint=self.nest(again), counts=counts)
 
@@ -195,11 +206,10 @@ class Mirror(Deletions):
     def _unseen(self, listing: str) -> Iterable[tuple[str, Known]]:
         data, connection = self.work.app.tables.data, self.work.connection
         if self.dry:
-            shown = self.planned()
             return [
                 (key, known)
                 for key, known in self.index().items()
-                if known.state == "active" and self.id(key) not in shown
+                if known.state == "active" and self.id(key) not in self.in_plan
             ]
         where = "state eq 'active' and absent eq '' and seen ne @listing"
         rows = data.scan(connection, self.kind.prefix, columns=COLUMNS, where=where, values={"listing": listing})
@@ -212,10 +222,8 @@ class Mirror(Deletions):
         if not self.dry:
             return self.settle(at, guard)
         batch = Batch(self)
-        noted = self.waiting()
-        shown = self.planned() if noted else set()
-        for row in noted:
-            if self.id(row["row"]) not in shown:
+        for row in self.waiting():
+            if self.id(row["row"]) not in self.in_plan:
                 batch.propose(self.id(row["row"]), row["reason"], at)
         following = {"stage": "done"}
         batch.flush(following)
@@ -329,16 +337,20 @@ class Batch:
         if invite and not self._mirror.dry:
             self._changes.append(Change(entity, item_id, "invited"))
         if self._mirror.dry:
-            self._plan.append(PlanLine(entity, item_id, *planned(decision.outcome, decision.reason)))
+            self._add(PlanLine(entity, item_id, *planned(decision.outcome, decision.reason)))
         self._count(item_id, decision, quiet=not writes or decision.outcome in QUIET)
 
     def propose(self, item_id: str, reason: str, at: At | None = None) -> None:
         """Show a deletion in the plan of a dry run; a plan that grows long is committed, with the checkpoint `at`."""
-        self._plan.append(PlanLine(self._mirror.kind.entity, item_id, "delete", reason))
+        self._add(PlanLine(self._mirror.kind.entity, item_id, "delete", reason))
         if self._mirror.counted:
             self._quiet["deleted"] += 1
         if at is not None and len(self._plan) >= LINES:
             self.flush(at)
+
+    def _add(self, line: PlanLine) -> None:
+        self._plan.append(line)
+        self._mirror.in_plan.add(line.id)
 
     def waiting(self, outcome: str) -> int:
         """How many items with this outcome the next flush counts."""

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, settings
 from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
 from tests.club import club
+from tests.held import crowd
 from tests.house import build_house, house
 from tests.webhooks import listening, reachable, webhooks
 
@@ -14,6 +15,7 @@ __all__ = [
     "build_house",
     "cloud",
     "club",
+    "crowd",
     "empty_storage",
     "house",
     "listening",

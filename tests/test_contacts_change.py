@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from storage.tables import Write
-from sync import jobs, mirror
+from sync import mirror
 from sync.contacts import fetch
 from sync.contacts import run as contacts
 from sync.contacts.run import HINTS_LIVE, OWN
-from sync.runs import LEASE, Claim
 from tests.cloud import Cloud
 from tests.club import NAME, Club, connect, crowd, groups_of, listed, log
+from tests.held import die_again_and_again
 from tests.house import House
 from tests.truth import tally, told
 
@@ -194,31 +194,9 @@ def test_a_worker_that_dies_while_it_stores_the_tree(house: House, club: Club, m
     club.add(club.top, sales, *people[2:], device)
     connect(house, club)
     house.call("POST", f"connections/{NAME}/contacts", {"displayName": "taken"})
-    plain = Claim.commit
-    left = 0
-
-    class Killed(BaseException):
-        """As if the process had ended."""
-
-    def dying(claim: Claim, *args: Any, **fields: Any) -> None:
-        nonlocal left
-        if left == 0:
-            raise Killed
-        left -= 1
-        plain(claim, *args, **fields)
-
     run_id = house.start(NAME, "contacts")
-    message = {"connection": NAME, "run": run_id}
-    for writes in range(1, 30):
-        left = writes
-        with monkeypatch.context() as patch:
-            patch.setattr(Claim, "commit", dying)
-            try:
-                jobs.work(house.app, message)
-            except Killed:
-                house.clock.ahead += LEASE * 2
-                continue
-        break
+
+    assert die_again_and_again(house, run_id) > 3
 
     run = house.get(f"connections/{NAME}/runs/{run_id}")
     assert (run["status"], tally(run)) == ("partial", {"created": 6, "skipped": 1, "failed": 1})
