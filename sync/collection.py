@@ -15,7 +15,7 @@ from typing import Any
 
 from storage.tables import Write
 from sync.deletions import At
-from sync.errors import CursorExpired, GraphError, GroupNotFound, NotFound, TenantsyncError
+from sync.errors import CursorExpired, Forbidden, GraphError, GroupNotFound, NotFound, TenantsyncError
 from sync.graph.client import BatchRequest, Page
 from sync.graph.protocol import whole_text
 from sync.jobs import Work
@@ -64,6 +64,12 @@ class Reading:
         return {"ConsistencyLevel": "eventual"} if self.group else {}
 
     @property
+    def roles(self) -> str:
+        """The least permissions that reading takes."""
+        least = "Device.Read.All" if self.collection == "devices" else "User.Read.All"
+        return f"GroupMember.Read.All and {least}" if self.group else least
+
+    @property
     def left(self) -> str:
         """Why something is gone that a listing no longer shows."""
         return "not-listed" if self.group or self.filter else "left"
@@ -97,6 +103,9 @@ def read_collection(mirror: Mirror, reading: Reading, checkpoint: At) -> At | No
             at = _STAGES[at["stage"]](mirror, reading, at)
         except CursorExpired as error:
             at = _restart(mirror, at, error)
+        except Forbidden as error:
+            remedy = f"Grant the app {reading.roles} with admin consent, then check the connection."
+            raise Forbidden(error.detail, http=error.http, graph_code=error.graph_code, remedy=remedy) from error
     return at
 
 

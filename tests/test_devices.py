@@ -190,6 +190,7 @@ def test_without_the_permission(house: House, new_tenant: NewTenant) -> None:
     run = house.run(NAME, "devices")
 
     assert (run["status"], run["error"]["code"]) == ("failed", "graph-forbidden")
+    assert "Device.Read.All" in run["error"]["remedy"]
 
 
 def test_duplicates_are_shown(house: House, tenant: TestTenant) -> None:

@@ -258,6 +258,19 @@ class TestConditions:
 
         assert table.get(partition, "row") is None
 
+    def test_an_update(self, table: Table, partition: str, commit: Callable[[Write], str]) -> None:
+        """An update merges into a row that is there, whatever its version, and is a Conflict where there is none."""
+        with pytest.raises(Conflict):
+            commit(Write("update", "row", {"a": 1}))
+        assert table.get(partition, "row") is None
+        commit(Write("insert", "row", {"a": 1, "b": 1}))
+
+        etag = commit(Write("update", "row", {"a": 2}))
+
+        found = table.get(partition, "row")
+        assert found is not None
+        assert (found["a"], found["b"], found["etag"]) == (2, 1, etag)
+
     def test_a_row_that_is_there_already(self, table: Table, partition: str, commit: Callable[[Write], str]) -> None:
         """An insert over a row is a Conflict and leaves it alone (409)."""
         commit(Write("insert", "row", {"a": 1}))
