@@ -8,8 +8,8 @@ Reduce missing change notifications and removed subscriptions.)
 import hmac
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,10 +37,10 @@ LIFECYCLE: Mapping[str, Asked] = {"reauthorizationRequired": "renew", "subscript
 TOKEN_LIMIT = 4096  # as long as a query may be on Azure Functions
 DELAY_SECONDS = 5  # one booking gives several notifications: one run for all of them
 LOOKUPS = 200  # of clientStates, in one request: a forged one costs a read
-READERS = 8
-WORKERS = 32
+WORKERS = 16
 PATIENCE_SECONDS = 2.5  # Graph counts an answer after 3 seconds as slow, and then holds notifications back
 KEPT = timedelta(seconds=60)
+ENABLED_FOR = timedelta(seconds=5)
 SENDERS = 20_000
 START_ATTEMPTS = 3
 
@@ -89,17 +89,11 @@ def _receive(call: Call, kind: Kind) -> Reply:
     parsed = [parse_notice(item, kind) for item in items]
     notices = [notice for notice in parsed if notice is not None]
     counts = call.app.inbox.take(notices, kind) if notices else Counter[str]()
-    accepted = counts.pop("accepted", 0)
     counts["unreadable"] += len(call.body.value) - len(notices)
-    dropped = +counts
-    log.log(
-        logging.WARNING if dropped else logging.INFO,
-        "%s accepted=%d dropped=%d reasons=%s",
-        kind,
-        accepted,
-        dropped.total(),
-        ",".join(f"{reason}:{count}" for reason, count in sorted(dropped.items())) or "-",
-    )
+    del counts["accepted"]
+    if dropped := +counts:
+        reasons = ",".join(f"{reason}:{count}" for reason, count in sorted(dropped.items()))
+        log.warning("%s dropped=%d reasons=%s", kind, dropped.total(), reasons)
     return Reply(202)
 
 
@@ -155,14 +149,6 @@ class Inbox:
 
         Raises the SDK's errors where storage refuses, Deferred where they have to be sent again because it is slow.
         """
-        work = self._workers.submit(copy_context().run, self._take, notices, kind)
-        try:
-            return work.result(PATIENCE_SECONDS)
-        except TimeoutError:
-            work.cancel()
-            raise Deferred("Storage is slow", until=self._app.clock(), code="storage-busy") from None
-
-    def _take(self, notices: Sequence[Notice], kind: Kind) -> Counter[str]:
         counts: Counter[str] = Counter()
         named: dict[str, Rooms] = defaultdict(lambda: defaultdict(set))
         heard: Counter[str] = Counter()
@@ -175,14 +161,17 @@ class Inbox:
                 continue
             named[sender.connection][sender.room].add(notice.asked)
             heard[sender.connection] += 1
-        for connection, rooms in named.items():
-            listens = self._ear(connection).hear(rooms, kind)
-            counts["accepted" if listens else "connection-closed"] += heard[connection]
+        stored = {connection: self._ear(connection).hear(rooms, kind) for connection, rooms in named.items()}
+        self._wait_for(stored.values())
+        for connection, listens in stored.items():
+            counts["accepted" if listens.result() else "connection-closed"] += heard[connection]
         return counts
 
     def _ear(self, connection: str) -> "_Ear":
         with self._lock:
-            return self._ears.setdefault(connection, _Ear(self._app, connection))
+            if connection not in self._ears:
+                self._ears[connection] = _Ear(self._app, connection, self._workers)
+            return self._ears[connection]
 
     def _find(self, notices: Mapping[str, Notice]) -> dict[str, Sender]:
         """The senders of notices, by digest. A cached one that does not fit is read again: it may be a new one."""
@@ -199,14 +188,15 @@ class Inbox:
             raise Deferred("More senders than one request may have looked up", until=now)
         return found | looked_up
 
-    def _read(self, digests: list[str]) -> dict[str, Sender]:
+    def _read(self, digests: Sequence[str]) -> dict[str, Sender]:
         table = self._app.tables.subscriptions
-        if len(digests) <= 1:
-            senders = [find_sender(table, digest) for digest in digests]
-        else:
-            with ThreadPoolExecutor(READERS) as pool:
-                senders = list(pool.map(lambda digest: find_sender(table, digest), digests))
-        return {sender.digest: sender for sender in senders if sender is not None}
+        reads = [self._workers.submit(copy_context().run, find_sender, table, digest) for digest in digests]
+        try:
+            self._wait_for(reads)
+        finally:
+            for read in reads:
+                read.cancel()
+        return {sender.digest: sender for read in reads if (sender := read.result()) is not None}
 
     def _remember(self, senders: Mapping[str, Sender], until: datetime) -> None:
         with self._lock:
@@ -217,61 +207,79 @@ class Inbox:
             for digest in list(islice(self._senders, max(0, len(self._senders) - SENDERS))):
                 del self._senders[digest]
 
+    def _wait_for(self, work: Collection["Future[Any]"]) -> None:
+        """Raises Deferred where it takes so long that Graph had better send them again."""
+        if work and wait(work, PATIENCE_SECONDS).not_done:
+            raise Deferred("Storage is slow", until=self._app.clock(), code="storage-busy")
+
 
 @dataclass
 class _Round:
-    """Rooms that are written together, and what became of that."""
+    """Rooms that are written together; `listens` tells all who wait for that what came of it."""
 
     rooms: Rooms = field(default_factory=lambda: defaultdict(set))
     kind: Kind = "notification"
-    over: bool = False
-    listens: bool = False
-    fault: Exception | None = None
+    listens: "Future[bool]" = field(default_factory=Future)
 
 
 class _Ear:
-    """One connection. What comes in while one request writes waits together, and is then written at once."""
+    """One connection. What comes in while a round is written waits together, and is then written at once."""
 
-    def __init__(self, app: "App", connection: str) -> None:
+    def __init__(self, app: "App", connection: str, workers: ThreadPoolExecutor) -> None:
         self._app = app
         self._connection = connection
+        self._workers = workers
         self._lock = Lock()
-        self._writing = Lock()
         self._next = _Round()
+        self._serving = False
+        self._enabled_until: datetime | None = None
         self._run = ""
 
-    def hear(self, rooms: Rooms, kind: Kind) -> bool:
-        """Have a run look at `rooms`; False where the connection has none to look. Returns once that is stored."""
+    def hear(self, rooms: Rooms, kind: Kind) -> "Future[bool]":
+        """Have a run look at `rooms`. Done once that is stored; False where the connection does not listen."""
         with self._lock:
             mine = self._next
             for room, asked in rooms.items():
                 mine.rooms[room] |= asked
             if kind == "lifecycle":
                 mine.kind = kind
-        with self._writing:
-            if not mine.over:
-                with self._lock:
-                    self._next = _Round()
-                self._serve(mine)
-        if mine.fault is not None:
-            raise mine.fault
+            if not self._serving:
+                self._submit()
         return mine.listens
 
-    def _serve(self, now_served: _Round) -> None:
+    def _submit(self) -> None:
+        self._serving = True
+        self._workers.submit(copy_context().run, self._serve)
+
+    def _serve(self) -> None:
+        """One round; the next one takes its turn with those of other connections."""
+        with self._lock:
+            mine, self._next = self._next, _Round()
         try:
-            now_served.listens = self._listens()
-            if now_served.listens:
-                self._write(now_served.rooms)
-                self._wake(now_served.kind)
-        except Exception as fault:  # noqa: BLE001 - it is raised again, in every thread that waits for this round
-            now_served.fault = fault
-        now_served.over = True
+            mine.listens.set_result(self._listens() and self._store(mine))
+        except Exception as fault:  # noqa: BLE001 - it is raised again in every thread that waits for this round
+            mine.listens.set_exception(fault)
+        with self._lock:
+            self._serving = False
+            if self._next.rooms:
+                self._submit()
 
     def _listens(self) -> bool:
+        """Whether the connection is there and its calendars are synced: the latter as it was a moment ago."""
         found = connections.find(self._app.tables.connections, self._connection)
         if found is None or found.deleting:
             return False
-        return jobs.load_settings(self._app, self._connection, SYNC)[0].enabled
+        now = self._app.clock()
+        if self._enabled_until is None or self._enabled_until <= now:
+            enabled = jobs.load_settings(self._app, self._connection, SYNC)[0].enabled
+            self._enabled_until = now + ENABLED_FOR if enabled else None
+        return self._enabled_until is not None
+
+    def _store(self, mine: _Round) -> bool:
+        self._write(mine.rooms)
+        self._wake(mine.kind)
+        log.info("%s heard connection=%s rooms=%d", mine.kind, self._connection, len(mine.rooms))
+        return True
 
     def _write(self, rooms: Rooms) -> None:
         """Each row gets a new etag, so that a run that has begun to look at the room cannot take it as dealt with."""
