@@ -15,6 +15,7 @@ import psutil
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from local.bench_webhooks import PATIENCE_SECONDS, Burst, burst
 from local.portal import Control, Json, Portal, Tenant
 from local.processes import ROOT, Failed
 from local.stack import Stack
@@ -27,6 +28,7 @@ PICTURE = ROOT / "docs/cost.svg"
 RUN_SECONDS = 3 * 3600
 MEMORY_MB = 250
 DELTA_PAGE = 200
+NOTIFICATIONS = 10_000
 SHARES = (0.001, 0.01, 0.1)  # of the users or their photos, changed before a run
 SYNCS = ("users", "photos")
 _SLICE = re.compile(r" run_(?:manual|scheduled)_sync \S+ local\.functions: \w+ after (\d+) ms$")
@@ -39,6 +41,9 @@ def main(stack: Stack, argv: Sequence[str]) -> int:
     parser.add_argument(
         "--full", action="store_true", help=f"also {LARGE:,} users, with {LARGE_LATENCY_MS} ms of latency"
     )
+    parser.add_argument(
+        "--notifications", type=int, default=NOTIFICATIONS, metavar="N", help="a burst of so many; 0 for none"
+    )
     parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="where the SVG is drawn")
     options = parser.parse_args(argv)
     bench = Bench(stack)
@@ -47,6 +52,10 @@ def main(stack: Stack, argv: Sequence[str]) -> int:
     for number, (users, latency) in enumerate(wanted, start=1):
         bench.size(users, latency, seed=number, changes=users == max(options.users))
     verdicts = list(judge(bench.measured, bench.slice_seconds))
+    if options.notifications:
+        told = burst(stack, options.notifications)
+        print(f"\n{told}", flush=True)
+        verdicts += judge_burst(told)
     print("\nBounds", *verdicts, sep="\n  ")
     draw(bench.measured, options.picture)
     print(f"\nThe picture is {options.picture}")
@@ -254,6 +263,14 @@ def judge(measured: Sequence[Figures], slice_seconds: int) -> Iterator[Verdict]:
         same = [each for each in measured if each.users == users]
         yield Verdict(f"{users:,} users: peak memory in MB", max(each.megabytes for each in same), MEMORY_MB)
         yield Verdict(f"{users:,} users: longest slice in seconds", max(each.longest for each in same), slice_seconds)
+
+
+def judge_burst(told: Burst) -> Iterator[Verdict]:
+    """Graph takes a later answer for a slow one; what is not taken or not looked at would be lost."""
+    what = f"{len(told.answers):,} notifications"
+    yield Verdict(f"{what}: slowest answer in ms", told.slowest, 1000 * PATIENCE_SECONDS)
+    yield Verdict(f"{what}: not answered with 202", told.refused, 0)
+    yield Verdict(f"{what}: rooms that no run looked at afterwards", told.forgotten, 0)
 
 
 def most_requests(figures: Figures) -> int:

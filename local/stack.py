@@ -163,6 +163,7 @@ class Stack:
             "REQUESTS_CA_BUNDLE": str(bundle),
             "SSL_CERT_FILE": str(bundle),
             "WEBHOOK_BASE_URL": self._webhooks(),
+            "PYTHON_THREADPOOL_THREAD_COUNT": "32",
             **self._settings,
         }
 

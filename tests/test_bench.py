@@ -9,7 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from local.bench import Figures, Memory, draw, judge, most_requests
+from local.bench import Figures, Memory, draw, judge, judge_burst, most_requests
+from local.bench_webhooks import Burst
 from local.processes import ROOT
 
 FIGURES = Figures(
@@ -30,7 +31,8 @@ FIGURES = Figures(
 
 def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_path: Path) -> None:
     picture = tmp_path / "cost.svg"
-    command = [sys.executable, str(ROOT / "dev.py"), "bench", "--users", "40", "--picture", str(picture)]
+    options = ["--users", "40", "--notifications", "100", "--picture", str(picture)]
+    command = [sys.executable, str(ROOT / "dev.py"), "bench", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,6 +45,8 @@ def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_p
     assert (requests, tokens) == (posts, 0)
     assert 40 <= items <= 40 + 20
     assert len(rows) == 10
+    assert "\n100 notifications about 2 rooms in " in done.stdout
+    assert len(re.findall("^  met ", done.stdout, re.MULTILINE)) == len(rows) + 2 + 3
     assert "NOT MET" not in done.stdout
     assert ET.parse(picture).getroot().tag.endswith("svg")
 
@@ -75,6 +79,15 @@ def test_a_bound_that_is_passed_is_not_met() -> None:
 
     assert [verdict.met for verdict in verdicts] == [True, False, False, True]
     assert str(verdicts[1]).startswith("NOT MET  10,000 users, first users sync: Graph requests")
+
+
+def test_a_burst_is_judged_by_its_slowest_answer_and_by_what_would_be_lost() -> None:
+    told = Burst(rooms=2, answers=[0.01] * 98 + [0.5, 3.2], refused=1, seconds=4, forgotten=0)
+
+    verdicts = list(judge_burst(told))
+
+    assert [verdict.met for verdict in verdicts] == [False, False, True]
+    assert "10 ms (median), 500 ms (99 of 100), 3200 ms (slowest)" in str(told)
 
 
 def test_equal_figures_make_equal_pictures(tmp_path: Path) -> None:
