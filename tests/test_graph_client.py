@@ -283,6 +283,23 @@ class TestRetries:
         assert deferred.value.throttled == (status == 429)
         assert clock.slept == []
 
+    @pytest.mark.parametrize(("left", "patience"), [(3, 5), (20, 20), (240, 60)])
+    def test_who_is_in_a_hurry_waits_for_no_slow_answer(self, tokens, record, wire, clock, left, patience):
+        """An answer is waited for until the deadline, but for five seconds at least and a minute at most."""
+        client = GraphClient(
+            endpoint=GRAPH,
+            token=tokens,
+            budget=Budget(record, clock=clock, sleep=clock.sleep),
+            clock=clock,
+            deadline=START + timedelta(seconds=left),
+        )
+        answer(wire, "users-page-empty")
+
+        client.page("/users")
+
+        assert wire.calls[0].request.req_kwargs["timeout"] == (5, patience)
+        client.close()
+
     def test_nothing_is_slept_past_the_deadline(self, tokens, record, wire, clock):
         graph = GraphClient(
             endpoint=GRAPH,

@@ -42,7 +42,7 @@ MAX_BODY = 32 * 1024 * 1024
 RETRY_LATER = 60.0
 """Seconds until a request that failed MAX_ATTEMPTS times is worth another try."""
 
-_TIMEOUTS = (5, 60)
+_CONNECT, _LEAST, _MOST = 5.0, 5.0, 60.0  # seconds to connect, and those that an answer may take to begin
 _CONNECTIONS = 16
 
 _log = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ class GraphClient:
                 headers={**(request.headers or {}), "client-request-id": str(uuid.uuid4())},
                 json=request.json,
                 auth=_Bearer(token),
-                timeout=_TIMEOUTS,
+                timeout=(_CONNECT, self._patience()),
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -252,6 +252,11 @@ class GraphClient:
             session.headers["User-Agent"] = "Tenantsync"
             self._local.session = session
         return self._local.session  # type: ignore[no-any-return] # a thread-local has no declared members
+
+    def _patience(self) -> float:
+        """Seconds to wait for an answer: less where the deadline is near, for whoever asks has no use for a later one."""
+        left = (self._deadline - self._clock()).total_seconds() if self._deadline else _MOST
+        return min(max(left, _LEAST), _MOST)
 
     def _latest(self) -> datetime:
         latest = self._clock() + timedelta(seconds=MAX_SLEEP)
