@@ -8,6 +8,7 @@ import pytest
 from storage.tables import Write
 from sync.calendars import commits, rooms, store
 from sync.calendars.model import Link, Subscription
+from tests.calendars import CALENDARS
 from tests.cloud import TestTenant
 from tests.house import House
 from tests.rooms import (
@@ -327,6 +328,64 @@ class TestRemoval:
 
         assert store.load_reservations(portal.app.tables.data, NAME, "oak") == []
         assert portal.app.tables.data.get(NAME, store.removed_key("oak")) is None
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("faults", [{}, {"placesWithoutNextLink": True}], ids=["links", "no-links"])
+    def test_past_a_hundred(self, house: House, new_tenant: NewTenant, faults: dict[str, Any]) -> None:
+        """All rooms of the tenant come in pages of any size, each once, with and without Graph's links."""
+        tenant = new_tenant(rooms=205, roles=CALENDARS)
+        tenant.control.post("faults", faults)
+        house.connect(tenant, NAME)
+
+        for top in (100, 150, 1000):
+            found, cursor = [], ""
+            while cursor is not None:
+                page = house.get(f"connections/{NAME}/places?top={top}" + (f"&cursor={cursor}" if cursor else ""))
+                found += [one["emailAddress"] for one in page["items"]]
+                cursor = page["next"]
+            assert sorted(found) == sorted(f"room{number}@{tenant.domain}" for number in range(1, 206))
+
+    def test_every_field(self, house: House, new_tenant: NewTenant) -> None:
+        """A room of the tenant says what Graph knows of it, and which room here has its calendar."""
+        tenant = new_tenant(rooms=0, roles=CALENDARS)
+        house.connect(tenant, NAME)
+        place = {
+            "emailAddress": f"Oak@{tenant.domain}",
+            "displayName": "Oak",
+            "capacity": 8,
+            "building": "1",
+            "floorNumber": 2,
+        }
+        tenant.control.post("rooms", place)
+        link(house, "oak", externalCalendar=f"oak@{tenant.domain}")
+
+        (found,) = house.get(f"connections/{NAME}/places")["items"]
+
+        assert found == {
+            **place,
+            "id": found["id"],
+            "floorLabel": "",
+            "phone": "",
+            "bookingType": "standard",
+            "tags": [],
+            "linkedRoom": "oak",
+        }
+
+    def test_without_the_right(self, house: House, new_tenant: NewTenant) -> None:
+        """Where the app may not list rooms, the answer says what to grant."""
+        house.connect(new_tenant(rooms=1, roles=["Calendars.ReadWrite"]), NAME)
+
+        answer = house.call("GET", f"connections/{NAME}/places")
+
+        assert problem(answer) == (409, "places-forbidden")
+        assert "Place.Read.All" in answer.json["remedy"]
+
+    def test_what_graph_might_say(self) -> None:
+        """Nothing that Graph leaves out or says in another form breaks the list."""
+        shown = rooms.parse_place({"capacity": "8", "tags": ["a", 1], "building": None, "emailAddress": 5}, {})
+
+        assert (shown.capacity, shown.tags, shown.building, shown.email_address) == (None, ["a"], None, "")
 
 
 def test_a_write_whose_answer_was_lost(portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
