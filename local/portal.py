@@ -11,7 +11,7 @@ from local.stack import Stack
 
 Json = dict[str, Any]
 
-ENDED = frozenset({"succeeded", "partial", "failed", "cancelled"})
+ENDED = frozenset({"succeeded", "partial", "failed", "held", "cancelled"})
 ANSWER_SECONDS = 300
 
 
@@ -104,7 +104,7 @@ class Portal:
     def wait(
         self, name: str, run: Json, *, seconds: float, watch: Callable[[Json], object] = bool, pause: float = 0.1
     ) -> Json:
-        """The ended run; `watch` is given it as often as it is asked for. Failed after `seconds`."""
+        """The run when it is over or held; `watch` is given it as often as it is asked for. Failed after `seconds`."""
         last = time.monotonic() + seconds
         while run["status"] not in ENDED:
             if time.monotonic() > last:

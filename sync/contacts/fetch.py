@@ -33,7 +33,7 @@ def fetch_top(graph: GraphClient, group_id: str) -> Top:
     requests = {
         "group": f"/groups/{group_id}?$select=id,visibility",
         "users": f"/users/delta?$deltatoken=latest&$select={_SELECT},userPrincipalName",
-        "groups": "/groups/delta?$deltatoken=latest&$select=displayName,members",
+        "groups": "/groups/delta?$deltatoken=latest&$select=displayName,visibility,members",
     }
     answers = graph.batch([BatchRequest(name, "GET", url) for name, url in requests.items()])
     try:
