@@ -194,15 +194,21 @@ class Office:
         found = self.tenant.control.get(f"mailboxes/{self._linked.get(mailbox, mailbox)}/events")
         return [one for one in found if one["type"] == "seriesMaster"]
 
-    def deny(self, mailbox: str, **change: Any) -> None:
-        self.tenant.control.patch(f"mailboxes/{self._linked.get(mailbox, mailbox)}", change or {"denied": True})
+    def deny(self, whom: str, **change: Any) -> None:
+        """A mailbox refuses every app with 403, or whatever else is to change about it."""
+        self.tenant.control.patch(f"mailboxes/{self._linked.get(whom, whom)}", change or {"denied": True})
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def sync(self, **body: Any) -> Json:
-        """A run as somebody starts it by hand: it reads every room, and sends what waits."""
+        """What waits is sent, then a run as somebody starts it by hand: it reads every room."""
+        self.send()
         run: Json = self.house.run(NAME, "calendars", **body)
         return run
+
+    def send(self) -> None:
+        """The runs that were asked for are over: those of the portal's changes above all."""
+        self.house.work()
 
     def full(self) -> Json:
         """A full sync, long enough after the last one."""
@@ -281,7 +287,9 @@ class Count:
 def make_office(house: House, new_tenant: Callable[..., TestTenant]) -> Callable[..., Office]:
     """Makes the office: a connected tenant of three people and two rooms, the sync on, no room linked yet."""
 
-    def make(flags: str = "000", **population: Any) -> Office:
+    own = house
+
+    def make(flags: str = "000", *, house: House = own, **population: Any) -> Office:
         tenant = new_tenant(
             **{"users": 3, "rooms": 2, "roles": ROLES, "guestShare": 0, "disabledShare": 0, **population}
         )
