@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sync.calendars.patterns import canonical
+from sync.calendars.patterns import canonical, recurrence_of
 
 WEEKLY: dict[str, Any] = {
     "pattern": {"type": "weekly", "interval": 1, "daysOfWeek": ["monday", "friday"], "firstDayOfWeek": "sunday"},
@@ -36,3 +36,11 @@ def test_canonical(other: dict[str, Any] | None, same: bool) -> None:
 
 def test_no_recurrence() -> None:
     assert canonical(None) == ""
+
+
+def test_recurrence_of() -> None:
+    """The text tells the recurrence again, but for its zone."""
+    zoned = changed("range", recurrenceTimeZone="UTC")
+
+    assert canonical(recurrence_of(canonical(zoned))) == canonical(WEEKLY)
+    assert "recurrenceTimeZone" not in recurrence_of(canonical(zoned))["range"]

@@ -44,7 +44,9 @@ def move_in(visit: Visit) -> None:
             if one.origin == "portal":
                 fresh: LinkState = "none" if one.kind in ("occurrence", "exception") else "creating"
                 again = replace(one, generation=one.generation + 1, sync_state="pending", updated_at=now)
-                visit.ledger.put(replace(again, link=Link(state=fresh)), "updated")
+                status = "confirmed" if one.status == "awaitingRoom" else one.status
+                link = Link(state=fresh, organizer_address=visit.mailbox)
+                visit.ledger.put(replace(again, status=status, link=link), "updated")
             else:
                 ended = replace(one, status="cancelled", updated_at=now)
                 visit.ledger.put(ended.linked(state="gone", cause="remote"), "deleted")

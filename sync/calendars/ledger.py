@@ -1,6 +1,6 @@
 """The reservations of one room as one visit of a run sees and changes them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,12 +8,12 @@ from storage.tables import Write
 from sync.calendars.merge import Verdict
 from sync.calendars.model import Reservation
 from sync.calendars.store import (
-    load_reservation,
     load_reservations,
     reservation_key,
     reservation_row,
     send_key,
     touch_slots,
+    writes_to_send,
 )
 from sync.feed import Change, ChangeKind
 from sync.runs import Action, LogLine, Outcome, PlanLine
@@ -39,6 +39,11 @@ _REMEDIES = {
     "organizer-locked": "Ask the organizer to change it in Outlook, or enable user calendar delegation.",
     "user-mailbox-denied": "Let the app into the organizer's mailbox, or leave such meetings to Outlook.",
     "recurring-not-sent": "Nothing to do: recurring reservations are sent by the ongoing sync.",
+    "organizer-event-missing": "Cancel it in Outlook: the organizer's calendar has lost it, the room's has it.",
+    "user-calendar-not-allowed": "Make it again: the settings do not allow reservations in users' calendars any more.",
+    "owner-calendar-denied": "Let the app into the owner's mailbox, or leave it in the room's calendar.",
+    "crossing-boundary": "Ask the organizer: an occurrence cannot pass its neighbour.",
+    "zone-unknown": "Nothing to do: its time zone is one that only Outlook knows, so the room's was taken.",
 }
 
 
@@ -83,10 +88,14 @@ class Ledger:
         about = after or known
         return {about.id} if about else set()
 
-    def sent(self, reservation_id: str) -> None:
-        """Nothing of it waits to be sent any more."""
-        if reservation_id in self._sends:
-            self._sent.add(reservation_id)
+    def settle(self) -> None:
+        """What need not be sent any more, or is not here any more, does not wait for that."""
+        held = {one: self._held.get(one) for one in self._sends}
+        self._sent |= {name for name, one in held.items() if one is None or one.link.state not in _TO_SEND}
+
+    def waiting(self) -> set[str]:
+        """The etags of the rows that say what is still to be sent."""
+        return {etag for one, etag in self._sends.items() if one not in self._sent}
 
     def count(self, outcome: Outcome) -> None:
         self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
@@ -106,7 +115,11 @@ class Ledger:
         return lines + [PlanLine(ENTITY, one.id, "send", one.link.state) for one in self if one.link.state in _TO_SEND]
 
     def commit(self, now: datetime, last: Sequence[Write] = ()) -> None:
-        """Write everything; `last`, the outcomes and the log go with the last transaction. Raises Conflict."""
+        """Write everything; `last`, the outcomes and the log go with the last transaction. Raises Conflict.
+
+        Whatever is to be sent from now on, or need not be any more, is noted with it.
+        """
+        self.settle()
         ids = sorted(self._changed.keys() | self._sent)
         parts = [ids[at : at + _ROWS] for at in range(0, len(ids), _ROWS)] or [[]]
         for number, part in enumerate(parts, start=1):
@@ -115,7 +128,11 @@ class Ledger:
 
     def _commit_part(self, ids: Sequence[str], now: datetime, last: Sequence[Write], *, end: bool) -> None:
         rows = [one for one in ids if one in self._changed]
-        writes = [*self._writes(rows), *self._unsent(one for one in ids if one in self._sent), *last]
+        asks = [one for one in rows if self._held[one].link.state in _TO_SEND and one not in self._sends]
+        unsent = [Write("delete", send_key(self.room, one), etag=self._sends[one]) for one in ids if one in self._sent]
+        slots = [touch_slots(self.room)] if rows else []
+        told = writes_to_send(self._held[one] for one in asks)
+        writes = [*(self._write(one) for one in rows), *told, *unsent, *slots, *last]
         changes = [Change(ENTITY, one, change) for one in rows if (change := self._changed[one])]
         if writes or (end and (self._outcomes or self._log)):
             etags = self._work.claim.commit(
@@ -125,29 +142,20 @@ class Ledger:
                 log=self._log if end else (),
                 outcomes=self._outcomes if end else None,
             )
-            self._note_etags(rows, etags)
+            keys = [*(reservation_key(self.room, one) for one in rows), *(send_key(self.room, one) for one in asks)]
+            known = dict(zip(keys, etags, strict=False)) if etags else self._reload(keys)
+            self._etags.update({one: known[reservation_key(self.room, one)] for one in rows})
+            self._sends.update({one: known[send_key(self.room, one)] for one in asks})
         self._forget(ids, end=end)
 
-    def _note_etags(self, rows: Sequence[str], etags: Sequence[str]) -> None:
-        if etags:
-            self._etags.update(zip(rows, etags, strict=False))
-            return
-        for one in rows:  # the answer to the write was lost
-            found = load_reservation(self._work.app.tables.data, self._work.connection, self.room, one)
-            if found:
-                self._etags[one] = found[1]
+    def _reload(self, keys: Sequence[str]) -> dict[str, str]:
+        """The etags of what was written, the answer to that being lost."""
+        rows = {key: self._work.app.tables.data.get(self._work.connection, key) for key in keys}
+        return {key: row["etag"] if row else "" for key, row in rows.items()}
 
-    def _writes(self, rows: Sequence[str]) -> list[Write]:
-        writes = [self._write(one, self._etags.get(one)) for one in rows]
-        return [*writes, touch_slots(self.room)] if writes else []
-
-    def _write(self, one: str, etag: str | None) -> Write:
-        row = reservation_row(self._held[one])
+    def _write(self, one: str) -> Write:
+        row, etag = reservation_row(self._held[one]), self._etags.get(one)
         return Write("replace" if etag else "insert", reservation_key(self.room, one), row, etag)
-
-    def _unsent(self, ids: Iterable[str]) -> list[Write]:
-        """Under the etag that was seen: a later change of the portal wants to be sent, too."""
-        return [Write("delete", send_key(self.room, one), etag=self._sends[one]) for one in ids]
 
     def _forget(self, ids: Sequence[str], *, end: bool) -> None:
         for one in ids:

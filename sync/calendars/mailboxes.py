@@ -21,6 +21,8 @@ PAGES = 500
 AT_ONCE = 4
 BATCH = 20
 _HEADERS = {"Prefer": f"{READ_HEADERS['Prefer']}, odata.maxpagesize={PAGE}"}
+_NOBODY = frozenset({"ErrorInvalidUser", "Request_ResourceNotFound"})
+_NO_MAILBOX = _NOBODY | {"MailboxNotEnabledForRESTAPI", "ResourceNotFound"}
 Raw = Mapping[str, Any]
 K = TypeVar("K", bound=Hashable)
 
@@ -125,15 +127,22 @@ def _all(graph: GraphClient, path: str, params: Mapping[str, str]) -> list[Raw]:
 
 
 def fetch_event(graph: GraphClient, mailbox: str, event: str) -> Raw | None:
-    """One event, None where it is gone."""
+    """One event, None where it is gone. Raises NotFound where its mailbox is, Forbidden where that is closed."""
     try:
         return graph.get(event_path(mailbox, event), params={"$select": SELECT}, headers=READ_HEADERS)
-    except NotFound:
+    except NotFound as error:
+        if is_mailbox_gone(error):
+            raise
         return None
 
 
+def is_mailbox_gone(error: NotFound) -> bool:
+    """Whether it is the mailbox that is not there, not just the event."""
+    return error.graph_code in _NO_MAILBOX
+
+
 def fetch_events(graph: GraphClient, mailbox: str, events: Iterable[str]) -> dict[str, Raw | None]:
-    """Single events by id, None for those that are gone. Raises Forbidden where the mailbox is closed to the app."""
+    """Single events by id, None for those that are gone. Raises as `fetch_event` does."""
     wanted = sorted(set(events))
     if len(wanted) == 1:
         return {wanted[0]: fetch_event(graph, mailbox, wanted[0])}
@@ -142,14 +151,19 @@ def fetch_events(graph: GraphClient, mailbox: str, events: Iterable[str]) -> dic
     for event, answer in _batched(graph, paths).items():
         if answer.status == 403:
             raise Forbidden("Graph refuses a room's event", http=403, graph_code="ErrorAccessDenied")
-        if answer.status not in (200, 404):
+        if answer.status == 404 and _code(answer.body) in _NO_MAILBOX:
+            raise NotFound("Graph knows no such mailbox", http=404, graph_code=_code(answer.body))
+        if answer.status not in (200, 404, 410):
             raise GraphError("Graph refuses a room's event", http=answer.status, graph_code="unknown")
         found[event] = answer.body if answer.status == 200 else None
     return found
 
 
 def fetch_copies(graph: GraphClient, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw | Denied | None]:
-    """Organizers' copies by (mailbox, iCalUId): the event, None where there is none, or why it cannot be read."""
+    """Organizers' copies by (mailbox, iCalUId): the event, or why its mailbox cannot be read.
+
+    None where there is none, or Graph does not take the search: it is tried again with the next full sync.
+    """
     paths = {key: (key[0], copy_path(*key)) for key in sorted(set(wanted))}
     answers = _batched(graph, paths)
     return {key: _copy(answer.status, answer.body) for key, answer in answers.items()}
@@ -166,17 +180,20 @@ def _copy(status: int, body: Any) -> Raw | Denied | None:
         values = body.get("value")
         copies = [one for one in values if isinstance(one, Mapping)] if isinstance(values, list) else []
         return copies[0] if copies else None
-    code = body.get("error", {}).get("code") if isinstance(body, Mapping) else None
-    return denial(status, str(code))
+    return denial(status, _code(body)) if status in (403, 404) else None
 
 
 def denial(status: int, code: str) -> Denied:
-    """Why a user's mailbox cannot be used, from a 403 or 404. Raises GraphError for any other refusal."""
+    """Why a user's mailbox cannot be used, from a 403 or 404."""
     if status == 403:
         return Denied("denied")
-    if status == 404:
-        return Denied("external" if code in ("ErrorInvalidUser", "Request_ResourceNotFound") else "no-mailbox")
-    raise GraphError("Graph refuses to search a mailbox", http=status, graph_code="unknown")
+    return Denied("external" if code in _NOBODY else "no-mailbox")
+
+
+def _code(body: Any) -> str:
+    """Graph's code in the body of a refusal that came in a batch."""
+    error = body.get("error") if isinstance(body, Mapping) else None
+    return str(error.get("code")) if isinstance(error, Mapping) else ""
 
 
 def _batched(graph: GraphClient, paths: Mapping[K, tuple[str, str]]) -> dict[K, Any]:

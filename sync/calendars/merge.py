@@ -37,6 +37,7 @@ _GROUPS: Mapping[Group, Callable[[Agreed], Any]] = {
 LOCAL, REMOTE, CLASH, MOVED = "local", "remote", "lost-clash", "moved"
 """Why a reservation has ended; what moved to another room names it behind a colon."""
 NO_RESPONSE = "room-no-response"
+_OF_KIND = {"series": "series "}  # a single event that became a series keeps its id
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _import(seen: Seen, room: str, now: datetime) -> Verdict:
     made = seen.remote.created_at or now
     own_id = occurrence_id(seen.series, seen.original_start) if seen.series and seen.original_start else ""
     reservation = Reservation(
-        id=own_id or imported_id(room, seen.remote.id),
+        id=own_id or imported_id(room, f"{_OF_KIND.get(seen.kind, '')}{seen.remote.id}"),
         room=room,
         kind=seen.kind,
         origin="microsoft",
@@ -238,11 +239,16 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     after = _take(known, seen, theirs, shown, known.updated_at)
     left = bool(ours and changed(shown, after.agreed()))
     after = _in_step(known, after, lost=bool(lost), left=left)
-    if after == known:
+    if after == known or _only_versions_differ(known, after):
         return Verdict(None, "unchanged")
     if replace(after, link=known.link) == known:
         return Verdict(after, "unchanged")
     return Verdict(replace(after, updated_at=now), "updated", "updated", lost)
+
+
+def _only_versions_differ(known: Reservation, after: Reservation) -> bool:
+    """Whether nothing of an occurrence is new but its etag, which is that of its series: any change there renews it."""
+    return after.kind == "occurrence" and after.linked(room_etag=known.link.room_etag) == known
 
 
 def _never_agreed(known: Reservation, seen: Seen) -> Agreed:
@@ -274,7 +280,7 @@ def _shown_to(known: Reservation, seen: Seen, base: Agreed) -> Agreed:
     if seen.title.source == "placeholder" or (seen.title.private and base.private):
         shown = replace(shown, title=base.title, private=base.private)
     if _stale(known, seen):
-        shown = replace(shown, start=base.start, end=base.end)
+        shown = replace(shown, start=base.start, end=base.end, pattern=base.pattern)
     return shown
 
 

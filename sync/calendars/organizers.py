@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync.calendars.event import Remote, Unreadable, parse_event, title_of
-from sync.calendars.mailboxes import Denied, fetch_copies, fetch_event, fetch_instances
+from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances
 from sync.calendars.merge import Seen, Title, vanished
 from sync.calendars.model import Organizer, Reservation
 from sync.calendars.visit import Visit
-from sync.errors import Forbidden
+from sync.errors import Forbidden, NotFound
 
 NO_ANSWER_AFTER = timedelta(hours=24)
 Copies = Mapping[tuple[str, str], Remote]
@@ -80,6 +80,44 @@ def see(visit: Visit, remote: Remote, copy: Remote | None) -> Seen:
     )
 
 
+def see_again(visit: Visit, one: Reservation, remote: Remote) -> Seen:
+    """An event that was looked up by itself: what the organizer's copy adds is known already."""
+    seen = see(visit, remote, None)
+    title = seen.title if one.link.organizer == "room" else Title(one.title, one.title_source, one.private)
+    return replace(
+        seen,
+        title=title,
+        organizer=one.link.organizer,
+        address=one.link.organizer_address,
+        master=one.link.master,
+        series=one.series,
+        original_start=one.original_start,
+        unread=one.link.unread,
+    )
+
+
+def see_organizers(visit: Visit, one: Reservation, copy: Remote) -> Seen:
+    """The organizer's copy in the place of the room's, which may be older."""
+    in_room = replace(
+        copy,
+        id=one.link.room_event,
+        etag=one.link.room_etag,
+        ical=one.link.ical,
+        kind=one.kind,
+        free=not one.blocking,
+        is_organizer=False,
+        response="accepted",
+    )
+    return replace(
+        see_again(visit, one, in_room),
+        title=title_for(visit, in_room, copy),
+        organizer_event=copy.id,
+        organizer_etag=copy.etag,
+        organizer_times=copy.times,
+        unread=False,
+    )
+
+
 def room_declined(visit: Visit, one: Reservation) -> bool:
     """Whether a meeting that the portal put on its owner's calendar goes on without the room."""
     if one.origin != "portal" or one.link.organizer != "user" or not may_read(visit, one.link.organizer_address):
@@ -92,11 +130,12 @@ def _organizers_event(visit: Visit, one: Reservation) -> Remote | None:
     """The organizer's copy as it is now; None where it is gone or cannot be read."""
     if not one.link.organizer_event:
         return None
+    address = one.link.organizer_address
     try:
-        raw = fetch_event(visit.graph, one.link.organizer_address, one.link.organizer_event)
+        raw = fetch_event(visit.graph, address, one.link.organizer_event)
         return None if raw is None else parse_event(raw, visit.room.time_zone)
-    except Forbidden:
-        visit.denials.add(one.link.organizer_address, Denied("denied"), visit.work.now())
+    except (Forbidden, NotFound) as error:
+        visit.denials.add(address, denial(error.http, error.graph_code), visit.work.now())
         return None
     except Unreadable:
         return None

@@ -1,4 +1,4 @@
-"""When two recurrences say the same."""
+"""Recurrences as texts: two are equal where they say the same."""
 
 import json
 from collections.abc import Mapping
@@ -18,3 +18,9 @@ def canonical(recurrence: Mapping[str, Any] | None) -> str:
         for name, value in recurrence["pattern"].items()
     }
     return json.dumps([pattern, span], sort_keys=True)
+
+
+def recurrence_of(pattern: str) -> Mapping[str, Any]:
+    """The recurrence that a text of `canonical` stands for."""
+    parts = json.loads(pattern)
+    return {"pattern": parts[0], "range": parts[1]}

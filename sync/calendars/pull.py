@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sync.calendars.event import Remote
 from sync.calendars.findings import Findings, read, understand
-from sync.calendars.merge import Seen, Title, decide
-from sync.calendars.model import Reservation, occurrence_id
+from sync.calendars.merge import REMOTE, Seen, Title, decide, vanished
+from sync.calendars.model import Reservation, imported_id
 from sync.calendars.organizers import (
     Copies,
     address_of,
@@ -20,6 +20,7 @@ from sync.calendars.organizers import (
 )
 from sync.calendars.overlaps import settle_overlaps
 from sync.calendars.removals import remove
+from sync.calendars.series import DROPPED
 from sync.calendars.visit import Visit
 
 
@@ -45,13 +46,15 @@ def pull(visit: Visit, *, anew: bool) -> bool:
 
 class _Index:
     """The reservations of a room by all that an event can be known by, in this order: the id of the event, the id of
-    the create that made it, its place in its series, the id that all copies of a meeting share.
+    the create that made it, the id that all copies of a meeting share, and where the answer to a create in its owner's
+    calendar was lost, what that asked for.
     """
 
     def __init__(self, held: Iterable[Reservation]) -> None:
         self.by_event: dict[str, Reservation] = {}
         self.by_transaction: dict[str, Reservation] = {}
         self.by_ical: dict[str, Reservation] = {}
+        self.by_request: dict[tuple[str, str, str], Reservation] = {}
         for one in sorted(held, key=lambda each: (each.live, each.updated_at)):  # living ones last: they win
             if one.link.room_event:
                 self.by_event[one.link.room_event] = one
@@ -59,11 +62,14 @@ class _Index:
                 self.by_transaction[one.link.transaction] = one
             if one.link.ical and one.kind in ("single", "series"):
                 self.by_ical[one.link.ical] = one
+            if one.link.payload and one.link.base and one.link.organizer == "user":
+                self.by_request[one.link.organizer_address.lower(), one.link.base.start, one.link.base.end] = one
 
     def find(self, remote: Remote) -> Reservation | None:
         """The reservation of a single event or of a series."""
         known = self.by_event.get(remote.id) or self.by_transaction.get(remote.transaction)
-        return known or self.by_ical.get(remote.ical)
+        asked = (address_of(remote), *remote.times.canonical())
+        return known or self.by_ical.get(remote.ical) or self.by_request.get(asked)
 
 
 def _take_in(visit: Visit, findings: Findings) -> set[str]:
@@ -76,15 +82,23 @@ def _take_in(visit: Visit, findings: Findings) -> set[str]:
     for remote in sorted(findings.singles.values(), key=lambda one: one.id):
         known = index.find(remote)
         if known is not None and known.kind == "series":  # it lost its recurrence: what it was is gone
+            visit.ledger.apply(known, vanished(known, visit.work.now()))
             known = None
         if known is not None and same(visit, known, remote):
             visit.ledger.count("unchanged")
             matched.add(known.id)
             continue
         seen = see(visit, remote, copies.get((address_of(remote), remote.ical)))
-        verdict = decide(known, seen, visit.room.id, visit.work.now())
-        matched |= visit.ledger.apply(known, verdict)
+        matched |= _apply(visit, known, seen)
     return matched
+
+
+def _apply(visit: Visit, known: Reservation | None, seen: Seen) -> set[str]:
+    """Decide about what is seen of `known`, and store it; the ids of the reservations that it is about."""
+    verdict = decide(known, seen, visit.room.id, visit.work.now())
+    if verdict.change and seen.remote.zone_unknown:
+        visit.ledger.note(imported_id(visit.room.id, seen.remote.id), verdict.outcome, "zone-unknown")
+    return visit.ledger.apply(known, verdict)
 
 
 def _take_series(visit: Visit, master: Remote, instances: list[Remote], index: _Index, copies: Copies) -> set[str]:
@@ -92,24 +106,55 @@ def _take_series(visit: Visit, master: Remote, instances: list[Remote], index: _
     known = index.find(master)
     single = known if known is not None and known.kind != "series" else None
     series = None if single else known
-    unchanged = series is not None and same(visit, series, master)
     seen = see(visit, master, copies.get((address_of(master), master.ical)))
-    if unchanged and series is not None:
-        seen = replace(seen, title=Title(series.title, series.title_source, series.private))
-    verdict = decide(series, seen, visit.room.id, visit.work.now())
-    after = verdict.reservation or series
-    if verdict.reservation is not None:
-        visit.ledger.put(verdict.reservation, verdict.change)
+    matched = {series.id} if series else set()
+    if series is not None and same(visit, series, master):
+        visit.ledger.count("unchanged")
+    else:
+        matched |= _apply(visit, series, seen)
+    after = next((one for name in matched if (one := visit.ledger.get(name))), None)
     if after is None:
         return set()
-    moved = series is not None and verdict.change is not None and _beat(series) != _beat(after)
+    moved = series is not None and _beat(series) != _beat(after)
     pairs = _pair(visit, after, instances, single, moved=moved)
-    matched = {after.id}
     titles = instance_titles(visit, after, seen, [one for one in pairs if one[0].kind == "exception"])
+    settled = after.link.state == "linked" and after.link.former is None
     for remote, reservation in pairs:
         part = _part(visit, remote, after, seen, titles)
-        matched |= visit.ledger.apply(reservation, decide(reservation, part, visit.room.id, visit.work.now()))
+        if settled and reservation is not None and reservation.note == DROPPED:
+            reservation = reservation.linked(cause=REMOTE)  # noqa: PLW2901 - the series has a place for it again
+        matched |= _take_part(visit, after, reservation, part)
+    if settled:
+        matched |= _end_unplaced(visit, after, matched)
     return matched
+
+
+def _take_part(visit: Visit, series: Reservation, known: Reservation | None, part: Seen) -> set[str]:
+    """One instance. A new one of a series that the portal made is the portal's, too."""
+    if known is None and not series.live:
+        return set()
+    verdict = decide(known, part, visit.room.id, visit.work.now())
+    made = verdict.reservation
+    if known is None and made is not None:
+        if visit.ledger.get(made.id):  # the occurrence that had this place first is at another one now
+            made = replace(made, id=imported_id(series.id, part.remote.id))
+        if series.origin == "portal":
+            made = replace(made, origin="portal", owner=series.owner, attendees=series.attendees, notes=series.notes)
+    return visit.ledger.apply(known, replace(verdict, reservation=made))
+
+
+def _end_unplaced(visit: Visit, series: Reservation, matched: set[str]) -> set[str]:
+    """Occurrences that the portal has planned and the series has no place for: Outlook has changed it meanwhile."""
+    start, end = visit.window
+    unplaced = [
+        one
+        for one in visit.ledger
+        if one.series == series.id and one.live and not one.link.room_event and one.id not in matched
+    ]
+    for one in unplaced:
+        if one.times.start < end and start < one.times.end:
+            visit.ledger.apply(one, vanished(one, visit.work.now()))
+    return {one.id for one in unplaced}
 
 
 def _beat(series: Reservation) -> tuple[str, str, str]:
@@ -125,18 +170,18 @@ def _pair(
     """
     held = [one for one in visit.ledger if one.series == series.id]
     by_event = {one.link.room_event: one for one in held if one.link.room_event}
-    by_place = {one.id: one for one in held}
-    found: dict[str, Reservation] = {}
+    by_place = {one.original_start: one for one in sorted(held, key=lambda each: each.live)}
+    found = {remote.id: by_event[remote.id] for remote in instances if remote.id in by_event}
+    taken = {one.id for one in found.values()}
     for remote in instances:
-        place = occurrence_id(series.id, remote.original_start) if remote.original_start else ""
-        hit = by_event.get(remote.id) or by_place.get(place)
-        if hit is not None and hit.id not in {one.id for one in found.values()}:
+        hit = by_place.get(remote.original_start)
+        if remote.id not in found and hit is not None and hit.id not in taken:
             found[remote.id] = hit
+            taken.add(hit.id)
     ordered = sorted(instances, key=_start)
     if single is not None and ordered and ordered[0].id not in found:
         found[ordered[0].id] = single
     if moved:
-        taken = {one.id for one in found.values()}
         loose = sorted((one for one in held if one.id not in taken and one.live), key=lambda one: one.times.start)
         alone = [remote for remote in ordered if remote.id not in found]
         found |= {remote.id: one for remote, one in zip(alone, loose, strict=False)}
@@ -160,4 +205,5 @@ def _part(visit: Visit, remote: Remote, series: Reservation, master: Seen, title
         master=series.link.room_event,
         series=series.id,
         original_start=remote.original_start,
+        unread=False,
     )

@@ -1,15 +1,14 @@
 """What is gone from a room's calendar: proved one by one, and not believed at once where it is much."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 
 from sync.calendars.event import Remote
 from sync.calendars.findings import Findings, parse
 from sync.calendars.mailboxes import fetch_events
-from sync.calendars.merge import Seen, Title, decide, vanished
+from sync.calendars.merge import decide, vanished
 from sync.calendars.model import Reservation
-from sync.calendars.organizers import room_declined, see
+from sync.calendars.organizers import room_declined, see_again
 from sync.calendars.visit import Visit
 
 SAFE_REMOVALS, SAFE_SHARE = 5, 0.3
@@ -26,9 +25,8 @@ def remove(visit: Visit, findings: Findings, matched: set[str]) -> None:
     gone = [one for one in missing if one.id not in still_there]
     for one in missing:
         if one.id in still_there:
-            visit.ledger.apply(
-                one, decide(one, _again(visit, one, still_there[one.id]), visit.room.id, visit.work.now())
-            )
+            seen = see_again(visit, one, still_there[one.id])
+            visit.ledger.apply(one, decide(one, seen, visit.room.id, visit.work.now()))
     if _is_too_much(visit, gone):
         _hold(visit, gone)
         return
@@ -67,21 +65,6 @@ def _still_there(visit: Visit, missing: Iterable[Reservation], findings: Finding
         if remote is not None:
             found[doubtful[event]] = remote
     return found
-
-
-def _again(visit: Visit, one: Reservation, remote: Remote) -> Seen:
-    """An event that was looked up by itself: what the organizer's copy adds is known already."""
-    seen = see(visit, remote, None)
-    title = seen.title if one.link.organizer == "room" else Title(one.title, one.title_source, one.private)
-    return replace(
-        seen,
-        title=title,
-        organizer=one.link.organizer,
-        address=one.link.organizer_address,
-        master=one.link.master,
-        series=one.series,
-        original_start=one.original_start,
-    )
 
 
 def _is_too_much(visit: Visit, gone: list[Reservation]) -> bool:

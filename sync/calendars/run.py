@@ -17,7 +17,7 @@ from sync.calendars.leaving import leave, move_in
 from sync.calendars.model import Room, RoomState
 from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
 from sync.calendars.pull import pull
-from sync.calendars.push import push
+from sync.calendars.push import push, resend
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
 from sync.calendars.store import Todo, load_rooms, load_states, load_todos
 from sync.calendars.terms import window_of
@@ -39,13 +39,18 @@ PATIENCE = timedelta(minutes=60)
 RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
 ATTEMPTS = 3
 QUIET_ROOMS = 40
+STUCK = 1000
 POLL, SILENCE = timedelta(minutes=15), timedelta(minutes=5)
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Board:
-    """All rooms of a connection and what waits in them, as this slice knows it."""
+    """All rooms of a connection and what waits in them, as this slice knows it.
+
+    `tried` are the etags of the rows of what was tried to be sent and still waits: not again in this slice. Those that
+    are `stuck` need not be tried again at once, either. `held_up` are those that wait for a room to have been looked at.
+    """
 
     work: Work
     settings: CalendarsSettings
@@ -59,6 +64,9 @@ class Board:
     denials: Denials
     quiet: dict[str, RoomState] = field(default_factory=dict)
     planned: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    held_up: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, work: Work) -> "Board":
@@ -94,10 +102,22 @@ class Board:
     def reread(self, now: datetime) -> None:
         """What waits, and then the rooms: one that is new or was changed is heard of in the transaction that did it."""
         data, name = self.work.app.tables.data, self.work.connection
-        self.todos = load_todos(data, name)
+        self.todos = {
+            room: replace(todo, sends={one: etag for one, etag in todo.sends.items() if etag not in self.tried})
+            for room, todo in load_todos(data, name).items()
+        }
         if any(todo.heard for todo in self.todos.values()):
             self.rooms = {room.id: room for room in load_rooms(data, name)}
         self.read_at = now
+
+    def note_sent(self, visit: Visit) -> None:
+        """What is left of what a visit has sent waits; what waited for that room need not any more."""
+        left = visit.ledger.waiting()
+        for room in visit.waits_for:
+            self.held_up.setdefault(room, set()).update(left)
+        let_go = self.held_up.pop(visit.room.id, set())
+        self.tried = (self.tried | left) - let_go
+        self.stuck = (self.stuck | (set() if visit.full else left)) - let_go
 
     def _most_urgent(self, now: datetime) -> tuple[str, frozenset[Reason]] | None:
         known = self.rooms.keys() | self.states.keys() | self.todos.keys()
@@ -164,7 +184,8 @@ def run_calendars(work: Work) -> Finish | None:
         raise
     board.flush()
     again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
-    return Finish({"look_again": again, **({"polled_at": board.begun} if board.silent_before > NEVER else {})})
+    polled = {"polled_at": board.begun} if board.silent_before > NEVER else {}
+    return Finish({"look_again": again, "j_stuck": sorted(board.stuck)[:STUCK], **polled})
 
 
 def _silent_before(work: Work, state: Row) -> datetime:
@@ -187,7 +208,9 @@ def waiting(app: "App", connection: str) -> float | None:
     if todos or now - full_start < PAUSE:
         active = {room.id for room in load_rooms(data, connection) if room.active}
         states = {room: state for room, state in load_states(data, connection).items() if room in active}
-        waits = [states.get(room, RoomState()).retry_at or now for room in todos.keys() & active]
+        for room in todos.keys() & active:
+            soon = now if _is_new(todos[room], set(row.get("j_stuck") or ())) else now + LOOK_AGAIN
+            waits.append(states.get(room, RoomState()).retry_at or soon)
         # A full sync that was asked for while the last rooms of a run were looked at.
         waits += [now for state in states.values() if (state.full_at or NEVER) < full_start]
     if row.get(READ_START, NEVER) > row.get("polled_at", NEVER):
@@ -196,6 +219,11 @@ def waiting(app: "App", connection: str) -> float | None:
     if again > NEVER:
         waits.append(again)
     return max((min(waits) - now).total_seconds(), 0) if waits else None
+
+
+def _is_new(todo: Todo, stuck: set[str]) -> bool:
+    """Whether anything waits in a room that the last run has not tried."""
+    return todo.heard is not None or not stuck.issuperset(todo.sends.values())
 
 
 # --- one room --------------------------------------------------------------------------------------------------------
@@ -255,6 +283,9 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
         visit.state = subscriber.keep(room, visit.state, work.now(), asked_of(todo.flags))
         if not visit.opened:  # at once: a calendar that cannot be read keeps its subscription
             work.claim.commit(work.now(), board.keep(room.id, visit.state, quiet=False))
+    if todo.sends and _is_unclear(visit):
+        resend(visit)
+        why |= {"again"}
     news = _read(visit, why)
     _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
     _forget_heard(board, room, todo)
@@ -264,9 +295,15 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
     if visit.again:
         pull(visit, anew=False)
     _commit(board, visit, quiet=not visit.again)
-    sends = {} if done else todo.sends
-    board.todos[room.id] = replace(board.todos.get(room.id, Todo()), sends=sends)
+    if done:
+        board.note_sent(visit)
+        board.todos[room.id] = replace(board.todos.get(room.id, Todo()), sends={})
     return done
+
+
+def _is_unclear(visit: Visit) -> bool:
+    """Whether a create was frozen and nobody knows what became of it: the calendar tells."""
+    return any(one.link.payload and one.link.state in ("creating", "deleting") for one in visit.ledger)
 
 
 def _read(visit: Visit, why: frozenset[Reason]) -> bool:

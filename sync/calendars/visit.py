@@ -46,8 +46,8 @@ class Denials:
 
 @dataclass
 class Visit:
-    """What one look at a room needs. `full` is a full round that an admin asked for; `again`
-    asks for another round at the end.
+    """What one look at a room needs. `full` is a full round that an admin asked for; `again` asks for another round at
+    the end; `waits_for` are rooms to which reservations of this one are on their way.
     """
 
     work: "Work"
@@ -58,6 +58,7 @@ class Visit:
     denials: Denials
     full: bool = False
     again: bool = field(default=False, init=False)
+    waits_for: set[str] = field(default_factory=set, init=False)
     _ledger: Ledger | None = field(default=None, init=False)
 
     @property

@@ -1,0 +1,125 @@
+"""What is looked up before something is sent: whether the room is free, what an earlier try has made, and where the
+organizer's own copy is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sync.calendars.clashes import clashing
+from sync.calendars.event import Remote, Unreadable, parse_event
+from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_events, fetch_instances, fetch_view
+from sync.calendars.merge import LOCAL
+from sync.calendars.model import Reservation, Times
+from sync.calendars.visit import Visit
+from sync.errors import Forbidden, NotFound
+
+BUSY: Mapping[str, Any] = {}
+"""Something is in the way."""
+
+
+def look_first(visit: Visit, one: Reservation) -> Raw | None:
+    """What the room's calendar has at the time of `one`: the event that an earlier try to create it made, BUSY, or None.
+
+    The room's own calendar takes whatever is written to it, so nothing else keeps two meetings apart (Learn: Create event;
+    the booking assistant answers invitations alone).
+    """
+    wanted = _needed(visit, one)
+    events = _view(visit, visit.mailbox, wanted)
+    if one.link.payload and (made := _made_before(visit, visit.mailbox, one, events)):
+        return made
+    return BUSY if clashing(wanted, _taken(visit, one, events)) else None
+
+
+def find_made(visit: Visit, one: Reservation) -> str:
+    """The id of the event that an unanswered create of `one` made; "" where it made none."""
+    made = _made_before(visit, one.link.mailbox, one, _view(visit, one.link.mailbox, [one.times]))
+    return str(made["id"]) if made else ""
+
+
+def _view(visit: Visit, mailbox: str, wanted: list[Times]) -> list[Raw]:
+    return fetch_view(visit.graph, mailbox, min(each.start for each in wanted), max(each.end for each in wanted))
+
+
+def _made_before(visit: Visit, mailbox: str, one: Reservation, events: list[Raw]) -> Raw | None:
+    """The event of these that carries the transaction of `one`; a series is known by its master."""
+    if one.kind == "series":
+        masters = {str(raw["seriesMasterId"]) for raw in events if raw.get("seriesMasterId")}
+        found = fetch_events(visit.graph, mailbox, masters) if masters else {}
+        events = [raw for raw in found.values() if raw is not None]
+    return next((raw for raw in events if raw.get("transactionId") == one.link.transaction), None)
+
+
+def _needed(visit: Visit, one: Reservation) -> list[Times]:
+    """The times that `one` needs the room for."""
+    if one.kind != "series":
+        return [one.times]
+    parts = [each.times for each in visit.ledger if each.series == one.id and each.live]
+    return parts or [one.times]
+
+
+def _taken(visit: Visit, one: Reservation, events: list[Raw]) -> Iterator[Times]:
+    """When the room has something else than `one`. What cannot be read is in the way of a single one, whatever it is."""
+    for raw in events:
+        try:
+            remote = parse_event(raw, visit.room.time_zone)
+        except Unreadable:
+            if one.kind == "single":
+                yield one.times
+        else:
+            if _takes(visit, one, remote):
+                yield remote.times
+
+
+def _takes(visit: Visit, one: Reservation, remote: Remote) -> bool:
+    """Whether an event keeps `one` from the room. One that the room still shows although it has moved does not."""
+    if remote.cancelled or remote.free or remote.id == one.link.room_event:
+        return False
+    if remote.ical and remote.ical == one.link.ical:
+        return False
+    if one.kind == "series" and remote.master and remote.master == one.link.room_event:
+        return False
+    known = next((each for each in visit.ledger if each.link.room_event == remote.id), None)
+    return known is None or not (known.id == one.id or _has_left(known, remote))
+
+
+def _has_left(known: Reservation, remote: Remote) -> bool:
+    """Whether the room's copy is older than what the portal told the organizer's calendar."""
+    if known.link.organizer == "room":
+        return False
+    if not known.live:
+        return known.link.cause == LOCAL
+    former = known.link.former
+    return former is not None and (former.start, former.end) == remote.times.canonical()
+
+
+def organizers_event(visit: Visit, one: Reservation) -> str:
+    """The id of the organizer's own copy, as far as it is known. Raises NotFound, Forbidden."""
+    series = visit.ledger.get(one.series) if one.series else None
+    known = (series or one).link.organizer_event
+    if not known:
+        return search_organizers_event(visit, one)
+    return known if series is None else _instance(visit, known, one)
+
+
+def search_organizers_event(visit: Visit, one: Reservation) -> str:
+    """The id of the organizer's own copy, by the id that all copies of a meeting share.
+
+    Raises NotFound where there is none, Forbidden where nobody may look.
+    """
+    series = visit.ledger.get(one.series) if one.series else None
+    key = (one.link.organizer_address, (series or one).link.ical)
+    copy = fetch_copies(visit.graph, [key])[key] if key[1] else None
+    if isinstance(copy, Denied):
+        visit.denials.add(key[0], copy, visit.work.now())
+        raise Forbidden("The organizer's mailbox is closed", http=403, graph_code="ErrorAccessDenied")
+    if copy is None:
+        raise NotFound("The organizer has no such event", http=404, graph_code="ErrorItemNotFound")
+    return str(copy["id"]) if series is None else _instance(visit, str(copy["id"]), one)
+
+
+def _instance(visit: Visit, master: str, one: Reservation) -> str:
+    """The id of an occurrence in the organizer's calendar. Raises NotFound."""
+    for raw in fetch_instances(visit.graph, one.link.organizer_address, master, visit.window) or ():
+        if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
+            return str(raw["id"])
+    raise NotFound("The organizer has no such occurrence", http=404, graph_code="ErrorItemNotFound")

@@ -1,0 +1,135 @@
+"""What becomes of a reservation once Graph was told of it: it is as it was sent, rolled back, or rejected."""
+
+from dataclasses import replace
+from datetime import date, datetime
+
+from sync.calendars.event import parse_event
+from sync.calendars.mailboxes import fetch_event, fetch_instances
+from sync.calendars.merge import LOCAL, NO_RESPONSE, Title, changed, decide, vanished
+from sync.calendars.model import PLACEHOLDER, PRIVATE, Agreed, Reservation, Status, Times, TitleSource
+from sync.calendars.organizers import see_again
+from sync.calendars.patterns import recurrence_of
+from sync.calendars.series import expand
+from sync.calendars.visit import Visit
+from sync.feed import ChangeKind
+
+_KEPT = ("created-on-room", "owner-calendar-denied", NO_RESPONSE)
+
+
+def settle(visit: Visit, one: Reservation) -> None:
+    """Store `one` after it was sent: done, unless the portal changed it in the meantime. What Outlook won stays told."""
+    left = one.live and changed(one.link.base or one.agreed(), one.agreed())
+    if not one.live or left:
+        visit.ledger.put(one.linked(state="updating" if one.live else "deleting"), "updated")
+        return
+    if one.sync_state != "conflict":
+        one = replace(one, sync_state="synced", note=one.note if one.note in _KEPT else "")
+    visit.ledger.put(one, "updated")
+
+
+def reject(visit: Visit, one: Reservation, note: str, cause: str) -> None:
+    """The reservation cannot be: its slot is free again, and its owner is told why."""
+    now = visit.work.now()
+    parts = [each for each in visit.ledger if each.series == one.id and each.live] if one.kind == "series" else []
+    for each in (one, *parts):
+        ended = replace(each, status="declined", sync_state="rejected", note=note, updated_at=now)
+        visit.ledger.put(ended.linked(state="gone", cause=cause), "updated")
+    visit.ledger.count("failed")
+    visit.ledger.note(one.id, "failed", note)
+
+
+def roll_back(visit: Visit, one: Reservation, note: str) -> None:
+    """What was accepted and cannot be done is as both sides last agreed, and its owner is told."""
+    now = visit.work.now()
+    base = one.link.base or one.agreed()
+    back = replace(
+        _as_agreed(one, base),
+        status=one.status if one.live else _status_of(one),
+        sync_state="rejected",
+        note=note,
+        updated_at=now,
+    ).linked(state="linked", cause="")
+    visit.ledger.put(back, "updated" if one.live else "restored")
+    if one.kind == "series" and one.live:
+        _roll_back_parts(visit, back)
+    elif one.kind == "series":
+        _revive_parts(visit, back)
+    visit.ledger.count("failed")
+    visit.ledger.note(one.id, "failed", note)
+    if not one.live and back.link.room_event:
+        look_again(visit, back)
+
+
+def _as_agreed(one: Reservation, base: Agreed) -> Reservation:
+    """`one` with everything that is compared as it is in `base`."""
+    title = _agreed_title(one, base)
+    return replace(
+        one,
+        times=agreed_times(base, one.times.zone),
+        title=title.text,
+        title_source=title.source,
+        private=title.private,
+        recurrence=recurrence_of(base.pattern) if base.pattern else one.recurrence,
+    )
+
+
+def _agreed_title(one: Reservation, base: Agreed) -> Title:
+    if base.title is not None:
+        theirs: TitleSource = "room" if one.link.organizer == "room" else "organizer"
+        return Title(base.title, "local" if one.origin == "portal" else theirs, base.private)
+    return Title(PRIVATE, "organizer", private=True) if base.private else Title(PLACEHOLDER, "placeholder")
+
+
+def agreed_times(base: Agreed, zone: str) -> Times:
+    """The times that both sides agreed on."""
+    if "T" not in base.start:
+        return Times.days(date.fromisoformat(base.start), date.fromisoformat(base.end), zone)
+    return Times(datetime.fromisoformat(base.start), datetime.fromisoformat(base.end), zone)
+
+
+def _status_of(one: Reservation) -> Status:
+    """What a cancelled reservation was before, as far as that is known here."""
+    return "awaitingRoom" if one.link.organizer != "room" and not one.link.room_event else "confirmed"
+
+
+def _roll_back_parts(visit: Visit, series: Reservation) -> None:
+    """The occurrences that nobody changed by themselves are again those of the rolled back series, with the events that
+    they have.
+    """
+    if series.recurrence is None:
+        return
+    parts = [one for one in visit.ledger if one.series == series.id]
+    for one in expand(series, parts, visit.window, visit.work.now()):
+        has_event = one.live and one.link.room_event
+        visit.ledger.put(
+            replace(one, sync_state="synced").linked(state="linked") if has_event else one, _told(visit, one)
+        )
+
+
+def _revive_parts(visit: Visit, series: Reservation) -> None:
+    """The occurrences of a series that could not be cancelled are back as far as they are there."""
+    listed = fetch_instances(visit.graph, visit.mailbox, series.link.room_event, visit.window)
+    there = {str(raw["id"]) for raw in listed or ()}
+    for one in visit.ledger:
+        if one.series == series.id and not one.live and one.link.cause == LOCAL and one.link.room_event in there:
+            back = replace(one, status=_status_of(one), sync_state="synced", updated_at=series.updated_at)
+            visit.ledger.put(back.linked(state="linked", cause=""), "restored")
+
+
+def _told(visit: Visit, one: Reservation) -> ChangeKind:
+    before = visit.ledger.get(one.id)
+    if before is None or not before.live:
+        return "restored" if before else "created"
+    return "updated" if one.live else "deleted"
+
+
+def look_again(visit: Visit, one: Reservation) -> Reservation | None:
+    """Take over what the room's mailbox has of `one` at this moment; what it is then."""
+    raw = fetch_event(visit.graph, visit.mailbox, one.link.room_event)
+    if raw is None:
+        verdict = vanished(one, visit.work.now())
+    else:
+        seen = see_again(visit, one, parse_event(raw, visit.room.time_zone))
+        verdict = decide(one, seen, visit.room.id, visit.work.now())
+    visit.ledger.apply(one, verdict)
+    return visit.ledger.get(one.id)

@@ -1,0 +1,147 @@
+"""Changes of the portal are sent to the organizer's copy: in the room's mailbox where the room is the organizer."""
+
+from dataclasses import replace
+
+from sync.calendars.event import READ_HEADERS, parse_event, render_update
+from sync.calendars.lookups import BUSY, look_first, organizers_event, search_organizers_event
+from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
+from sync.calendars.merge import LOCAL, changed, decide, vanished
+from sync.calendars.model import Link, Reservation, imported_id
+from sync.calendars.organizers import see_organizers
+from sync.calendars.outcomes import look_again, roll_back, settle
+from sync.calendars.visit import Visit
+from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
+
+ATTEMPTS = 2
+
+
+def update(visit: Visit, one: Reservation) -> None:
+    """Send what has changed of `one`. Where it was changed in Outlook, too, both are merged and it is tried once more."""
+    if not may_write(visit, one):
+        roll_back(visit, one, "organizer-locked")
+        return
+    for _ in range(ATTEMPTS):
+        groups = changed(one.link.base or one.agreed(), one.agreed())
+        if not groups:
+            settle(visit, one.linked(state="linked"))
+            return
+        if not _has_event(visit, one):
+            return  # an occurrence whose series is still to be sent
+        if groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
+            roll_back(visit, one, "room-busy")
+            return
+        try:
+            _send(visit, one, groups)
+        except Changed:
+            after = _merge(visit, one)
+            if after is None or after.link.state != "updating":
+                return
+            one = after
+        else:
+            return
+
+
+def may_write(visit: Visit, one: Reservation) -> bool:
+    """Whether the settings allow to change the organizer's copy of `one`."""
+    return one.link.organizer == "room" or (one.link.organizer == "user" and visit.policy.write_user)
+
+
+def _has_event(visit: Visit, one: Reservation) -> bool:
+    if one.link.organizer == "room":
+        return bool(one.link.room_event)
+    series = visit.ledger.get(one.series) if one.series else None
+    return bool((series or one).link.ical)
+
+
+def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> None:
+    """Raises Changed."""
+    try:
+        answer = _patch(visit, one, groups)
+    except Changed:
+        raise
+    except Forbidden:
+        if one.link.organizer == "room":
+            raise
+        roll_back(visit, one, "user-mailbox-denied")
+    except (NotFound, CursorExpired) as error:
+        if one.link.organizer == "room" and isinstance(error, NotFound) and is_mailbox_gone(error):
+            raise
+        _lost(visit, one)
+    except GraphError as error:
+        _not_taken(visit, one, error)
+    else:
+        _sent(visit, one, groups, answer)
+
+
+def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
+    """Write the changed fields, under the version that is known. A 404 of an organizer's copy is looked into once."""
+    body = render_update(one, frozenset(groups | ({"time"} if "pattern" in groups else set())))
+
+    def write(mailbox: str, event: str, etag: str) -> Raw:
+        headers = {**READ_HEADERS, **({"If-Match": etag} if etag else {})}
+        return visit.graph.write("PATCH", event_path(mailbox, event), body, headers=headers)
+
+    if one.link.organizer == "room":
+        return write(visit.mailbox, one.link.room_event, one.link.room_etag)
+    address, etag = one.link.organizer_address, one.link.organizer_etag
+    try:
+        return write(address, organizers_event(visit, one), etag)
+    except NotFound:
+        return write(address, search_organizers_event(visit, one), etag)
+
+
+def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -> None:
+    """Bind `one` to what it is now. The room's copy of somebody else's meeting shows a new time a little later."""
+    etag = str(answer.get("@odata.etag", ""))
+    after = one.linked(state="linked", base=one.agreed())
+    if one.link.organizer == "room":
+        after = after.linked(room_etag=etag)
+    else:
+        late = bool(groups & {"time", "pattern"})
+        after = after.linked(organizer_etag=etag, former=one.link.base if late else one.link.former)
+    if one.kind == "series":
+        visit.again = True  # its instances have new ids
+    settle(visit, after)
+
+
+def _merge(visit: Visit, one: Reservation) -> Reservation | None:
+    """After a 412: what is there now is taken over, as if it had been told of; what `one` is then."""
+    if one.link.organizer == "room":
+        return look_again(visit, one)
+    address = one.link.organizer_address
+    raw = fetch_event(visit.graph, address, organizers_event(visit, one))
+    if raw is None:
+        _lost(visit, one)
+        return None
+    seen = see_organizers(visit, one, parse_event(raw, visit.room.time_zone))
+    merged = decide(one, seen, visit.room.id, visit.work.now())
+    kept = replace(merged.reservation or one, status=one.status)  # the room's answer is not in this copy
+    visit.ledger.apply(one, replace(merged, reservation=kept))
+    return visit.ledger.get(one.id)
+
+
+def _lost(visit: Visit, one: Reservation) -> None:
+    """The event that was to be changed is gone: cancelled in Outlook, which counts. A user's may only be out of reach."""
+    if one.link.organizer != "room" and is_in_room(visit, one):
+        roll_back(visit, one, "organizer-event-missing")
+    else:
+        visit.ledger.apply(one, vanished(one, visit.work.now()))
+
+
+def is_in_room(visit: Visit, one: Reservation) -> bool:
+    """Whether the room's calendar has the meeting."""
+    event = one.link.room_event
+    return bool(event) and fetch_event(visit.graph, visit.mailbox, event) is not None
+
+
+def _not_taken(visit: Visit, one: Reservation, error: GraphError) -> None:
+    """Graph refuses the change. An occurrence that leaves its place in the series goes on as a meeting of its own."""
+    crossing = error.graph_code == "ErrorOccurrenceCrossingBoundary"
+    if not crossing or one.link.organizer != "room":
+        roll_back(visit, one, "crossing-boundary" if crossing else "graph-refused")
+        return
+    alone = replace(one, id=imported_id(one.room, one.id), kind="single", series="", original_start=None)
+    link = Link(state="creating", organizer_address=one.link.organizer_address)
+    left = replace(one, status="cancelled", sync_state="synced").linked(state="deleting", cause=LOCAL)
+    visit.ledger.put(replace(alone, link=link), "created")
+    visit.ledger.put(left, "deleted")
