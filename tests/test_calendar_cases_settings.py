@@ -1,0 +1,563 @@
+"""The calendars' cases, of the three settings and of users' mailboxes. The names are those of the reference, section 7.
+
+The settings are written as in the reference: delegation, strict mode, create on user calendar.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from sync.calendars.model import PLACEHOLDER
+from tests.house import Answer
+from tests.office import DAY, HOUR, Json, Office, graph_time, make_office, span, weekly
+
+__all__ = ["make_office"]
+
+DELTA, VIEW = "GET /users/{id}/calendarView/delta", "GET /users/{id}/calendarView"
+GET, SEARCH = "GET /users/{id}/events/{event}", "GET /users/{id}/events"
+POST, PATCH, DELETE = (
+    "POST /users/{id}/events",
+    "PATCH /users/{id}/events/{event}",
+    "DELETE /users/{id}/events/{event}",
+)
+COMBINATIONS = [f"{number:03b}" for number in range(8)]
+Make = Callable[..., Office]
+
+
+def opened(make_office: Make, flags: str) -> Office:
+    office = make_office(flags)
+    office.link()
+    return office
+
+
+def problem(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.json["code"]
+
+
+# --- read ------------------------------------------------------------------------------------------------------------
+
+
+def test_000_user_meeting(make_office: Make) -> None:
+    """Room subject = organizer name; one user GET, real title."""
+    office = opened(make_office, "000")
+    office.meet(0, subject="Review")
+    assert office.events()[0]["subject"].strip() == office.names[office.people[0]]
+
+    with office.counting() as count:
+        office.sync()
+        office.sync()
+
+    assert (office.only()["title"], office.only()["titleSource"]) == ("Review", "organizer")
+    assert count.to(office.people[0]) == [SEARCH]
+
+
+def test_010_import(make_office: Make) -> None:
+    """Import + webhook + full sync; zero user-mailbox calls, placeholder."""
+    office = opened(make_office, "010")
+    office.meet(0)
+
+    with office.counting() as count:
+        office.sync()
+        office.hear()
+        office.full()
+
+    assert (office.only()["title"], office.only()["titleSource"]) == (PLACEHOLDER, "placeholder")
+    assert office.only()["owner"]["email"] == office.people[0]
+    assert count.to(office.people[0]) == []
+
+
+def test_110_import(make_office: Make) -> None:
+    """User GET made, real title."""
+    office = opened(make_office, "110")
+    office.meet(0)
+
+    with office.counting() as count:
+        office.sync()
+
+    assert office.only()["title"] == "Planning"
+    assert count.to(office.people[0]) == [SEARCH]
+    assert office.room()["warnings"] == ["strict-without-effect"]
+
+
+def test_the_first_real_title_wins(make_office: Make) -> None:
+    """A placeholder yields as soon as reading is allowed and the title is asked for again."""
+    office = opened(make_office, "010")
+    office.meet(0)
+    office.sync()
+
+    office.settings("000")
+    office.full()
+
+    assert office.only()["title"] == "Planning"
+
+
+def test_a_known_title_stays(make_office: Make) -> None:
+    """A placeholder never replaces it, whatever is changed once reading is not allowed any more."""
+    office = opened(make_office, "000")
+    meeting = office.meet(0)
+    office.sync()
+
+    office.settings("010")
+    office.change(0, meeting, subject="Review", **span(office.noon + 2 * HOUR))
+    office.full()
+
+    assert (office.only()["title"], office.only()["start"]) == ("Planning", graph_time(office.noon + 2 * HOUR))
+
+
+# --- create ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", COMBINATIONS)
+def test_portal_creates(make_office: Make, flags: str) -> None:
+    """In the room's calendar, without a word to the owner's; or in the owner's where that is enabled and not overruled."""
+    office = opened(make_office, flags)
+    on_user = flags in ("001", "101", "111")
+    owner = {"name": "Ann", "email": office.people[0]}
+    one = office.book(owner=owner)
+
+    with office.counting() as count:
+        office.send()
+
+    mailbox = office.people[0] if on_user else office.rooms[0]
+    [(method, where, fields)] = count.writes
+    assert (method, where) == ("POST", mailbox)
+    assert ("attendees" in fields) == on_user
+    assert bool(count.to(office.people[0])) == on_user
+    office.sync()
+    after = office.only()
+    assert (after["id"], after["status"], after["syncState"]) == (one["id"], "confirmed", "synced")
+    assert after["organizer"] == ("user" if on_user else "room")
+
+
+@pytest.mark.parametrize(
+    ("flags", "warning"),
+    [
+        ("000", []),
+        ("001", ["edits-only-in-outlook"]),
+        ("010", []),
+        ("011", ["strict-overrides-create"]),
+        ("100", []),
+        ("101", []),
+        ("110", ["strict-without-effect"]),
+        ("111", ["strict-without-effect"]),
+    ],
+)
+def test_warnings(make_office: Make, flags: str, warning: list[str]) -> None:
+    assert opened(make_office, flags).room()["warnings"] == warning
+
+
+def test_101_portal_creates(make_office: Make) -> None:
+    """POST to owner, resource attendee, AwaitingRoom; room accepts; Confirmed, one reservation."""
+    office = opened(make_office, "101")
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+
+    with office.counting() as count:
+        office.send()
+
+    [write] = count.graph_writes
+    [invited] = write["body"]["attendees"]
+    assert (write["mailbox"], invited["type"]) == (office.people[0], "resource")
+    assert invited["emailAddress"]["address"] == office.rooms[0]
+    assert write["body"]["location"]["locationEmailAddress"] == office.rooms[0]
+    assert (office.again(one)["status"], office.again(one)["organizer"]) == ("awaitingRoom", "user")
+
+    office.tenant.control.post("meetings/deliver")
+    office.hear()
+
+    assert (office.only()["id"], office.only()["status"]) == (one["id"], "confirmed")
+    assert len(office.events()) == 1
+
+
+def test_011_portal_creates(make_office: Make) -> None:
+    """POST to room, no user call, warning. The portal cannot ask for the other either."""
+    office = opened(make_office, "011")
+    owner = {"name": "Ann", "email": office.people[0]}
+
+    with office.counting() as count:
+        office.book(owner=owner)
+        office.sync()
+
+    assert count.writes[0][:2] == ("POST", office.rooms[0])
+    assert len(count.writes) == 1
+    assert count.to(office.people[0]) == []
+    refused = office.ask_to_book(start=office.noon + 3 * HOUR, owner=owner, organizer="user")
+    assert problem(refused) == (409, "user-calendar-not-allowed")
+
+
+def test_create_on_user_is_a_choice(make_office: Make) -> None:
+    """For each reservation; the setting says only what is usual."""
+    office = opened(make_office, "101")
+
+    with office.counting() as count:
+        office.book(owner={"name": "Ann", "email": office.people[0]}, organizer="room")
+        office.send()
+
+    assert [write[1] for write in count.writes] == [office.rooms[0]]
+
+
+def test_settings_are_looked_at_when_it_is_sent(make_office: Make) -> None:
+    """What was accepted for the owner's calendar goes to the room's once that is not allowed any more."""
+    office = opened(make_office, "101")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+    office.settings("000")
+
+    with office.counting() as count:
+        office.send()
+
+    assert [write[1] for write in count.writes] == [office.rooms[0]]
+    after = office.again(one)
+    assert (after["status"], after["organizer"], after["note"]) == ("confirmed", "room", "created-on-room")
+
+
+# --- change ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", ["000", "001", "010", "011"])
+def test_d_off_user_organized_portal_moves(make_office: Make, flags: str) -> None:
+    """409, no call."""
+    office = opened(make_office, flags)
+    office.meet(0)
+    office.sync()
+    one = office.only()
+
+    with office.counting() as count:
+        moved = office.ask_to_edit(one, **span(office.noon + 3 * HOUR))
+        renamed = office.ask_to_edit(one, title="Ours")
+        gone = office.ask_to_cancel(one)
+
+    assert {problem(moved), problem(renamed), problem(gone)} == {(409, "organizer-locked")}
+    assert count.requests == 0
+    assert office.only() == one
+
+
+@pytest.mark.parametrize("flags", ["100", "101", "110", "111"])
+def test_d_on_portal_moves(make_office: Make, flags: str) -> None:
+    """PATCH on organizer copy only; the room's copy follows, and nothing is written because of it."""
+    office = opened(make_office, flags)
+    office.meet(0)
+    office.sync()
+    one = office.only()
+    office.edit(one, **span(office.noon + 3 * HOUR))
+
+    with office.counting() as count:
+        office.send()
+    with office.counting() as echo:
+        office.hear()
+
+    assert set(count.to(office.rooms[0])) <= {VIEW}
+    assert [(method, mailbox) for method, mailbox, _ in count.writes] == [("PATCH", office.people[0])]
+    assert echo.graph_writes == []
+    after = office.only()
+    assert (after["id"], after["start"], after["syncState"]) == (
+        one["id"],
+        graph_time(office.noon + 3 * HOUR),
+        "synced",
+    )
+    assert office.events()[0]["start"]["dateTime"][:16] == after["start"]["dateTime"][:16]
+
+
+def test_d_on_portal_renames(make_office: Make) -> None:
+    """PATCH of the subject on the organizer's copy."""
+    office = opened(make_office, "100")
+    office.meet(0)
+    office.sync()
+    office.edit(office.only(), title="Ours")
+
+    with office.counting() as count:
+        office.send()
+    office.sync()
+
+    assert count.writes == [("PATCH", office.people[0], {"subject"})]
+    assert (office.only()["title"], office.only()["syncState"]) == ("Ours", "synced")
+    assert office.events(office.people[0])[0]["subject"] == "Ours"
+
+
+@pytest.mark.parametrize("flags", ["100", "101", "110", "111"])
+def test_d_on_portal_cancels(make_office: Make, flags: str) -> None:
+    """DELETE on organizer copy only."""
+    office = opened(make_office, flags)
+    office.meet(0)
+    office.sync()
+    one = office.only()
+    office.cancel(one)
+
+    with office.counting() as count:
+        office.send()
+
+    assert count.writes == [("DELETE", office.people[0], set())]
+    assert count.to(office.rooms[0]) == []
+    office.sync()
+    assert office.reservations() == []
+    assert office.events() == []
+    assert office.again(one)["status"] == "cancelled"
+
+
+def test_cancelled_before_the_room_has_heard(make_office: Make) -> None:
+    """The tombstone stays bound by iCalUId until the room's copy is gone, even if it was never seen."""
+    office = opened(make_office, "101")
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+    office.send()
+    office.cancel(one)
+    office.send()
+    assert office.events(office.people[0]) == []
+
+    office.tenant.control.post("meetings/deliver", {"count": 1})
+    office.hear()
+    assert len(office.events()) == 1
+    assert office.reservations() == []
+
+    office.tenant.control.post("meetings/deliver")
+    office.hear()
+    assert office.events() == []
+    assert [change for _, change in office.changes()] == ["created", "updated", "deleted"]
+
+
+def test_a_room_copy_that_is_late(make_office: Make) -> None:
+    """After our own PATCH on the organizer's copy, a room's copy that still shows the old time is stale."""
+    office = opened(make_office, "100")
+    meeting = office.meet(0)
+    office.sync()
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    office.edit(office.only(), **span(office.noon + 3 * HOUR))
+    office.send()
+
+    [copy] = office.events()
+    office.outlook("PATCH", "oak", copy["id"], {"categories": ["Seen"]})
+    office.hear()
+    assert office.only()["start"] == graph_time(office.noon + 3 * HOUR)
+
+    office.tenant.control.post("meetings/deliver")
+    office.hear()
+    assert office.only()["start"] == graph_time(office.noon + 3 * HOUR)
+    office.tenant.control.post("meetings", {"delayMs": 0})
+    office.change(0, meeting, **span(office.noon))
+    office.hear()
+    assert office.only()["start"] == graph_time(office.noon)
+
+
+def test_delegation_taken_away_before_it_is_sent(make_office: Make) -> None:
+    """An accepted change that is no longer permitted is rolled back to what both agreed on, and reported."""
+    office = opened(make_office, "100")
+    office.meet(0)
+    office.meet(1, start=office.noon + 5 * HOUR)
+    office.sync()
+    first, second = office.reservations()
+    office.edit(first, title="Ours", **span(office.noon + 2 * HOUR))
+    office.cancel(second)
+    office.settings("000")
+
+    with office.counting() as count:
+        office.send()
+
+    assert count.graph_writes == []
+    found = office.reservations()
+    assert [(one["id"], one["title"], one["start"]) for one in found] == [
+        (one["id"], one["title"], one["start"]) for one in (first, second)
+    ]
+    assert {(one["syncState"], one["note"], one["status"]) for one in found} == {
+        ("rejected", "organizer-locked", "confirmed")
+    }
+
+
+# --- owner -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", ["100", "000"])
+def test_user_organized_owner_change(make_office: Make, flags: str) -> None:
+    """409 `owner_locked`."""
+    office = opened(make_office, flags)
+    office.meet(0)
+    office.sync()
+
+    refused = office.ask_to_edit(office.only(), owner={"name": "Bo", "email": office.people[1]})
+
+    assert problem(refused) == (409, "owner-is-organizer")
+
+
+def test_room_organized_owner_change(make_office: Make) -> None:
+    """Accepted, no organizer in any body."""
+    office = opened(make_office, "100")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+    office.sync()
+
+    with office.counting() as count:
+        after = office.edit(one, owner={"name": "Bo", "email": office.people[1]})
+        office.sync()
+
+    assert after["owner"]["email"] == office.people[1]
+    assert count.graph_writes == []
+    assert office.only()["owner"]["email"] == office.people[1]
+
+
+# --- users' mailboxes ------------------------------------------------------------------------------------------------
+
+
+def ten_meetings(office: Office) -> list[Json]:
+    return [office.meet(0, start=office.noon + number * HOUR) for number in range(10)]
+
+
+@pytest.mark.parametrize("change", [{"denied": True}, {"mailbox": "onPremises"}], ids=["403", "404 on-premises"])
+def test_read_403(make_office: Make, change: Json) -> None:
+    """Import ten meetings of one user; one call, placeholders, link Active. Asked again after a day. 404: the same."""
+    office = opened(make_office, "000")
+    ten_meetings(office)
+    office.deny(office.people[0], **change)
+
+    with office.counting() as count:
+        office.sync()
+        office.full()
+
+    assert {one["title"] for one in office.reservations()} == {PLACEHOLDER}
+    assert len(office.reservations()) == 10
+    assert count.to(office.people[0]) == [SEARCH]
+    assert office.status() == ("active", "polling-only")
+    assert office.room()["warnings"] == ["user-mailbox-denied"]
+
+    office.deny(office.people[0], denied=False, mailbox="cloud")
+    office.advance(DAY)
+    office.full()
+    assert {one["title"] for one in office.reservations()} == {"Planning"}
+    assert office.room()["warnings"] == []
+
+
+def test_read_finds_nothing(make_office: Make) -> None:
+    """Empty result with a live room copy: the reservation is kept, and asked about again at the next full sync."""
+    office = opened(make_office, "000")
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    meeting = office.meet(0)
+    office.tenant.control.post("meetings/deliver", {"count": 1})
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    office.call_off(0, meeting)
+    with office.counting() as count:
+        office.sync()
+    assert office.only()["status"] in ("confirmed", "tentative")
+    assert count.to(office.people[0]) == [SEARCH]
+
+    with office.counting() as count:
+        office.sync()
+        office.full()
+    assert count.to(office.people[0]) == [SEARCH]
+
+
+@pytest.mark.parametrize("change", [{"denied": True}, {"mailbox": "none"}], ids=["403", "404"])
+def test_c_on_post_403(make_office: Make, change: Json) -> None:
+    """Event on room, owner changeable."""
+    office = opened(make_office, "101")
+    office.deny(office.people[0], **change)
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+
+    office.send()
+
+    after = office.again(one)
+    assert (after["status"], after["organizer"], after["note"]) == ("confirmed", "room", "owner-calendar-denied")
+    assert len(office.events()) == 1
+    assert office.ask_to_edit(one, owner={"name": "Bo", "email": office.people[1]}).status == 200
+    office.sync()
+    assert [each["id"] for each in office.reservations()] == [one["id"]]
+    assert office.room()["warnings"] == ["user-mailbox-denied"]
+
+
+@pytest.mark.parametrize("fault", ["rate503", "rateReset"])
+def test_c_on_post_fails(make_office: Make, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Timeout/5xx: retry the same mailbox, same transactionId, same payload; never fall back."""
+    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    office = opened(make_office, "101")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]}, title="First")
+    office.tenant.control.post("faults", {fault: 1, "retryAfter": {"seconds": 0}})
+    office.send()
+    office.tenant.control.post("faults", {})
+    assert office.again(one)["syncState"] == "pending"
+    office.edit(one, title="Second")
+
+    with office.counting() as count:
+        office.advance(6 * HOUR / 60)
+        office.wake()
+
+    posts = [write for write in count.graph_writes if write["method"] == "POST"]
+    assert {write["mailbox"] for write in count.graph_writes} == {office.people[0]}
+    assert [write["body"]["subject"] for write in posts] == ["First"]
+    office.sync()
+    assert [event["subject"] for event in office.events(office.people[0])] == ["Second"]
+    assert (office.only()["id"], office.only()["title"]) == (one["id"], "Second")
+
+
+def test_c_on_user_moves_before_the_answer_came(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is what was sent, so an edit already made in Outlook counts as one; there is one reservation."""
+    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    office = opened(make_office, "101")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+    office.tenant.control.post("faults", {"rateReset": 1})
+    office.send()
+    office.tenant.control.post("faults", {})
+    [meeting] = office.events(office.people[0])
+    office.change(0, meeting, **span(office.noon + 3 * HOUR))
+
+    office.advance(6 * HOUR / 60)
+    office.wake()
+    office.sync()
+
+    after = office.only()
+    assert (after["id"], after["start"]) == (one["id"], graph_time(office.noon + 3 * HOUR))
+
+
+def test_organizer_item_404(make_office: Make) -> None:
+    """Room copy live; edit; refused, reservation active."""
+    office = opened(make_office, "100")
+    meeting = office.meet(0)
+    office.sync()
+    one = office.only()
+    office.tenant.control.post("meetings", {"delayMs": "manual"})
+    office.call_off(0, meeting)
+
+    for change in (lambda: office.edit(one, title="Ours"), lambda: office.cancel(one)):
+        change()
+        with office.counting() as count:
+            office.send()
+        assert count.graph_writes == []
+        assert SEARCH in count.to(office.people[0])
+        after = office.again(one)
+        assert (after["status"], after["title"]) == ("confirmed", "Planning")
+        assert (after["syncState"], after["note"]) == ("rejected", "organizer-event-missing")
+
+
+@pytest.mark.parametrize("change", [{"denied": True}, {"mailbox": "onPremises"}], ids=["403", "404"])
+def test_write_403(make_office: Make, change: Json) -> None:
+    """The reservation is as both agreed, Blocked; the room's copy is never written instead."""
+    office = opened(make_office, "100")
+    office.meet(0)
+    office.sync()
+    one = office.only()
+    office.deny(office.people[0], **change)
+
+    for act in (lambda: office.edit(one, **span(office.noon + 3 * HOUR)), lambda: office.cancel(one)):
+        act()
+        with office.counting() as count:
+            office.send()
+        assert count.graph_writes == []
+        after = office.again(one)
+        assert (after["status"], after["start"], after["syncState"]) == ("confirmed", one["start"], "rejected")
+        assert after["note"] == "user-mailbox-denied"
+
+
+def test_a_series_of_the_owner(make_office: Make) -> None:
+    """A recurring reservation in its owner's calendar: one POST, and each occurrence is confirmed once the room has it."""
+    office = opened(make_office, "101")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]}, recurrence=weekly(office.noon, 3))
+
+    with office.counting() as count:
+        office.send()
+    office.sync()
+
+    assert [(method, mailbox) for method, mailbox, _ in count.writes] == [("POST", office.people[0])]
+    found = office.reservations()
+    assert [each["start"] for each in found] == [graph_time(office.noon + week * 7 * DAY) for week in range(3)]
+    assert {(each["status"], each["seriesId"]) for each in found} == {("confirmed", one["id"])}
+
+    office.edit(found[1], title="Ours")
+    office.cancel(found[2])
+    office.sync()
+    assert [event["subject"] for event in office.events(office.people[0])] == ["Planning", "Ours"]
+    assert len(office.events()) == 2
+    assert [each["title"] for each in office.reservations()] == ["Planning", "Ours"]
