@@ -189,6 +189,8 @@ def _changes(graph: GraphClient, link: str) -> tuple[_Members, str] | None:
             page = graph.page(link, headers=_MINIMAL)
         except (CursorExpired, NotFound):
             return None
+        except Forbidden as error:
+            raise _forbidden(error.http, error.graph_code) from error
         found += page.items
         if page.delta_link:
             return found, page.delta_link
