@@ -25,7 +25,7 @@ TENANT_FILE = ROOT / "local/tenants/contoso.json"
 NAME = "contoso"
 WIDTH = 100
 BAR = 30
-RUN_SECONDS = 60
+RUN_SECONDS = 200
 SHOWN = ("created", "updated", "unchanged", "deleted", "restored", "skipped", "failed")
 SYNCS = ("users", "photos")
 

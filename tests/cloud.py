@@ -113,7 +113,7 @@ class TestTenant:
             "scope": f"{self.cloud.graph}/.default",
         }
         with self.cloud.session() as session:
-            answer = session.post(f"{self.authority}/oauth2/v2.0/token", data=form, timeout=30)
+            answer = session.post(f"{self.authority}/oauth2/v2.0/token", data=form, timeout=60)
         return str(answer.json()["access_token"])
 
     def graph(self) -> "GraphSession":
@@ -158,7 +158,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield Cloud(line["entra"], line["graph"], line["vault"], line["identity"], line["ca"], control)
         session.close()
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def trusting(line: dict[str, Any]) -> requests.Session:
 
 
 def refused(control: Control, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    answer = control.session.request(method, f"{control.url}/{path}", json=body, timeout=30)
+    answer = control.session.request(method, f"{control.url}/{path}", json=body, timeout=60)
     return answer.status_code, answer.json()
 
 
@@ -51,7 +51,7 @@ def refused(control: Control, method: str, path: str, body: Any = None) -> tuple
 def test_the_line_that_it_prints(tmp_path):
     options = ["--tenant", str(CONTOSO), "--generate", "users=5,seed=3,photoShare=1"]
     with process(tmp_path, *options) as (_, line), trusting(line) as session:
-        tenants = session.get(f"{line['control']}/tenants", timeout=30).json()
+        tenants = session.get(f"{line['control']}/tenants", timeout=60).json()
 
         assert set(line) == {"entra", "graph", "vault", "identity", "control", "ca"}
         assert set(line["identity"]) == {"endpoint", "header"}
@@ -61,8 +61,8 @@ def test_the_line_that_it_prints(tmp_path):
             ("Contoso 3", 5, 5),
         ]
         for name in ("entra", "graph", "vault"):
-            assert session.get(line[name], timeout=30).status_code in (401, 404)
-        assert session.get(line["identity"]["endpoint"], timeout=30).status_code == 401
+            assert session.get(line[name], timeout=60).status_code in (401, 404)
+        assert session.get(line["identity"]["endpoint"], timeout=60).status_code == 401
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -70,7 +70,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number):
     with process(tmp_path) as (child, _):
         child.send_signal(number)
 
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=60) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["ca.pem"]
 
 
@@ -79,13 +79,13 @@ def test_it_ends_with_its_parent(tmp_path):
         assert child.stdin
         child.stdin.close()
 
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=60) == 0
 
 
 def test_only_the_vault(tmp_path):
     with process(tmp_path, "--only", "vault") as (_, line), trusting(line) as session:
         assert (line["entra"], line["graph"], line["control"]) == (None, None, None)
-        assert session.get(line["vault"], timeout=30).status_code in (401, 404)
+        assert session.get(line["vault"], timeout=60).status_code in (401, 404)
         assert line["identity"]["endpoint"].endswith("/msi/token")
 
 
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken(tmp_path):
 def test_the_roles_of_a_generated_app(tmp_path):
     roles = "roles=User.Read.All+Organization.Read.All"
     with process(tmp_path, "--generate", f"users=1,{roles}") as (_, line), trusting(line) as session:
-        [tenant] = session.get(f"{line['control']}/tenants", timeout=30).json()
+        [tenant] = session.get(f"{line['control']}/tenants", timeout=60).json()
 
     assert tenant["apps"][0]["roles"] == ["User.Read.All", "Organization.Read.All"]
 
@@ -134,7 +134,7 @@ def test_the_certificate_holds_for_both_names_under_strict_rules(cloud):
     port = int(cloud.graph.rsplit(":", 1)[1])
     for name in ("localhost", "127.0.0.1"):
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+            socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
             context.wrap_socket(plain, server_hostname=name) as secured,
         ):
             certificate = secured.getpeercert()
@@ -148,14 +148,14 @@ def vault_call(line: dict[str, Any], session: requests.Session, method: str, **b
     identity = line["identity"]
     query = {"api-version": "2019-08-01", "resource": "https://vault.azure.net"}
     header = {"X-IDENTITY-HEADER": identity["header"]}
-    token = session.get(identity["endpoint"], params=query, headers=header, timeout=30).json()["access_token"]
+    token = session.get(identity["endpoint"], params=query, headers=header, timeout=60).json()["access_token"]
     return session.request(
         method,
         f"{line['vault']}/secrets/mine",
         params={"api-version": "7.4"},
         headers={"Authorization": f"Bearer {token}"},
         json=body or None,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -238,7 +238,7 @@ def test_contoso_and_its_story(tmp_path):
         control = Control(f"{line['control']}/tenants/{data['domain']}", session)
         before = {user["id"]: user for user in control.get("users")}
         for step in data["story"]:
-            answer = session.request(step["method"], f"{control.url}/{step['path']}", json=step.get("body"), timeout=30)
+            answer = session.request(step["method"], f"{control.url}/{step['path']}", json=step.get("body"), timeout=60)
             assert answer.ok, step["says"]
         after = {user["id"]: user for user in control.get("users")}
 

@@ -337,7 +337,7 @@ def test_the_control_endpoint_counts_and_refuses(tenant):
         ("POST", "devices", {"displayName": "LAPTOP", "id": devices_of(tenant)[0]["id"]}, 409),
         ("DELETE", f"devices/{devices_of(tenant)[0]['id']}/registeredOwners/nobody", None, 404),
     ]:
-        answer = control.session.request(method, f"{control.url}/{path}", json=body, timeout=30)
+        answer = control.session.request(method, f"{control.url}/{path}", json=body, timeout=60)
 
         assert (method, path, answer.status_code) == (method, path, status)
     assert control.get()["devices"] == 60

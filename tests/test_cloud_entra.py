@@ -98,7 +98,7 @@ def post_token(tenant: TestTenant, key: str | None = None, **changes: Any) -> re
     } | changes
     sent = {name: value for name, value in form.items() if value is not None}
     with tenant.cloud.session() as session:
-        return session.post(f"{tenant.cloud.entra}/{key or tenant.id}/oauth2/v2.0/token", data=sent, timeout=30)
+        return session.post(f"{tenant.cloud.entra}/{key or tenant.id}/oauth2/v2.0/token", data=sent, timeout=60)
 
 
 def assert_refused(answer: requests.Response, status: int, error: str, number: int, text: str) -> None:
@@ -173,7 +173,7 @@ def test_http_basic_carries_id_and_secret(tenant):
             f"{tenant.authority}/oauth2/v2.0/token",
             data={"grant_type": "client_credentials", "scope": DEFAULT},
             auth=(tenant.client_id, tenant.secret),
-            timeout=30,
+            timeout=60,
         )
 
     assert answer.status_code == 200
@@ -185,7 +185,7 @@ def test_http_basic_that_cannot_be_read(tenant):
             f"{tenant.authority}/oauth2/v2.0/token",
             data={"grant_type": "client_credentials", "scope": DEFAULT},
             headers={"Authorization": "Basic ???"},
-            timeout=30,
+            timeout=60,
         )
 
     assert_refused(answer, 401, "invalid_client", 7000218, "client_secret")
@@ -199,8 +199,8 @@ def test_the_scope_may_name_the_simulated_graph_by_its_own_address(tenant):
 def test_tokens_verify_with_the_published_keys(tenant):
     token = post_token(tenant).json()["access_token"]
     with tenant.cloud.session() as session:
-        configuration = session.get(f"{tenant.authority}/v2.0/.well-known/openid-configuration", timeout=30).json()
-        keys = jwt.PyJWKSet.from_dict(session.get(configuration["jwks_uri"], timeout=30).json())
+        configuration = session.get(f"{tenant.authority}/v2.0/.well-known/openid-configuration", timeout=60).json()
+        keys = jwt.PyJWKSet.from_dict(session.get(configuration["jwks_uri"], timeout=60).json())
     key = keys[jwt.get_unverified_header(token)["kid"]]
 
     assert jwt.decode(token, key, audience="https://graph.microsoft.com")["tid"] == tenant.id
@@ -297,7 +297,7 @@ def identity_token(cloud: Cloud, resource: str = EXCHANGE) -> str:
             cloud.identity["endpoint"],
             params={"api-version": "2019-08-01", "resource": resource},
             headers={"X-IDENTITY-HEADER": cloud.identity["header"]},
-            timeout=30,
+            timeout=60,
         )
     return str(answer.json()["access_token"])
 
@@ -429,7 +429,7 @@ def test_msal_cannot_be_made_for_an_unknown_tenant(tenant):
 def test_a_tenant_that_is_not_there(tenant, key, number, text):
     assert_refused(post_token(tenant, key=key), 400, "invalid_request", number, text)
     with tenant.cloud.session() as session:
-        answer = session.get(f"{tenant.cloud.entra}/{key}/v2.0/.well-known/openid-configuration", timeout=30)
+        answer = session.get(f"{tenant.cloud.entra}/{key}/v2.0/.well-known/openid-configuration", timeout=60)
 
     assert_refused(answer, 400, "invalid_tenant", number, text)
 
@@ -523,7 +523,7 @@ def test_the_correlation_id_is_the_callers(tenant):
     mine = str(uuid4())
     with tenant.cloud.session() as session:
         answer = session.post(
-            f"{tenant.authority}/oauth2/v2.0/token", headers={"client-request-id": mine}, data={}, timeout=30
+            f"{tenant.authority}/oauth2/v2.0/token", headers={"client-request-id": mine}, data={}, timeout=60
         )
 
     assert answer.json()["correlation_id"] == mine
@@ -534,7 +534,7 @@ def test_the_correlation_id_is_the_callers(tenant):
 
 def graph_status(tenant: TestTenant, authorization: str) -> tuple[int, str]:
     with tenant.cloud.session() as session:
-        answer = session.get(f"{tenant.cloud.graph}/v1.0/users", headers={"Authorization": authorization}, timeout=30)
+        answer = session.get(f"{tenant.cloud.graph}/v1.0/users", headers={"Authorization": authorization}, timeout=60)
     return answer.status_code, answer.json().get("error", {}).get("code", "")
 
 

@@ -595,7 +595,7 @@ def test_the_control_endpoint_refuses(cloud, tenant):
     control = tenant.control
     group = make(tenant, "HR", people(tenant)[:1])
     too_many = {"generate": {"users": 1, "contactMembers": 2}}
-    answer = cloud.control.session.post(f"{cloud.control.url}/tenants", json=too_many, timeout=30)
+    answer = cloud.control.session.post(f"{cloud.control.url}/tenants", json=too_many, timeout=60)
 
     assert answer.status_code == 422
     for method, path, body, status in [
@@ -609,7 +609,7 @@ def test_the_control_endpoint_refuses(cloud, tenant):
         ("PATCH", "groups/nothing", {"displayName": "HR"}, 404),
         ("PATCH", f"groups/{group}", {"displayName": "Lost", "members": ["nobody"]}, 404),
     ]:
-        refused = control.session.request(method, f"{control.url}/{path}", json=body, timeout=30)
+        refused = control.session.request(method, f"{control.url}/{path}", json=body, timeout=60)
 
         assert (method, path, refused.status_code) == (method, path, status)
     [kept] = control.get("groups")

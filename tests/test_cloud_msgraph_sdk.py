@@ -56,7 +56,7 @@ async def sdk(tenant: TestTenant) -> AsyncIterator[GraphServiceClient]:
     trust = ssl.create_default_context(cafile=tenant.cloud.ca)
     async with httpx.AsyncHTTPTransport(verify=trust) as transport:
         # The SDK's client never closes the transport below it.
-        plain = httpx.AsyncClient(transport=transport, timeout=30)
+        plain = httpx.AsyncClient(transport=transport, timeout=60)
         client = GraphClientFactory.create_with_default_middleware(client=plain, options=options)
         provider = AzureIdentityAuthenticationProvider(
             credential, scopes=[f"{tenant.cloud.graph}/.default"], allowed_hosts=["localhost"]
@@ -77,7 +77,7 @@ def run(tenant: TestTenant, work: Callable[[GraphServiceClient], Awaitable[Answe
 async def all_users(graph: GraphServiceClient, **parameters: Any) -> list[Any]:
     query = UsersRequestBuilder.UsersRequestBuilderGetQueryParameters(**parameters)
     page = await graph.users.get(RequestConfiguration(query_parameters=query))
-    users = []
+    users: list[Any] = []
     while page:
         users += page.value or []
         page = await graph.users.with_url(page.odata_next_link).get() if page.odata_next_link else None
@@ -90,7 +90,7 @@ async def delta_round(
     """All items of a round, and its delta link."""
     query = DeltaRequestBuilder.DeltaRequestBuilderGetQueryParameters(**parameters)
     page = await builder.get(RequestConfiguration(query_parameters=query) if parameters else None)
-    users = []
+    users: list[Any] = []
     while page:
         users += page.value or []
         if page.odata_delta_link:

@@ -54,7 +54,7 @@ class Cloud:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         params = {"api-version": "7.4"} if params is None else params
         return requests.request(
-            method, self.url + path, params=params, headers=headers, verify=self.ca, timeout=10, **keywords
+            method, self.url + path, params=params, headers=headers, verify=self.ca, timeout=60, **keywords
         )
 
 
@@ -454,7 +454,7 @@ class TestManagedIdentity:
     def test_a_request_that_the_app_service_refuses(self, cloud, status, header, change):
         params = {"api-version": "2019-08-01", "resource": vault.RESOURCE, **change}
         headers = {"X-IDENTITY-HEADER": cloud.identity.header if header is None else header}
-        answer = requests.get(cloud.endpoint, params=params, headers=headers, timeout=10)
+        answer = requests.get(cloud.endpoint, params=params, headers=headers, timeout=60)
 
         assert (status, status) == (answer.status_code, answer.json()["statusCode"])
         assert "access_token" not in answer.text

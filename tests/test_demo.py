@@ -11,7 +11,7 @@ from PIL import Image
 
 from local.processes import ROOT
 
-SECONDS = 120
+SECONDS = 280
 DEMO = [sys.executable, str(ROOT / "dev.py"), "demo"]
 
 

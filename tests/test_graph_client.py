@@ -364,7 +364,7 @@ class TestTokens:
         assert graph.usage.requests == 2
 
     def test_threads_with_the_same_refused_token_fetch_one_fresh_token(self, graph, tokens):
-        barrier = threading.Barrier(4, timeout=10)
+        barrier = threading.Barrier(4, timeout=60)
 
         def refuse_the_first_token(request):
             if request.headers["Authorization"] == "Bearer token-1":
@@ -526,7 +526,7 @@ class Sockets:
                     connection.sendall(answer)
 
     def close(self) -> None:
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         self._listener.close()
 
 

@@ -28,6 +28,7 @@ SAMPLE = Path(__file__).parent / "samples" / "host_app"
 # A random key begins with a dash once in a while.
 KEY, MASTER = "-key-of-functions", "--key-of-the-master"
 NEVER = "0 0 0 1 1 *"
+SECONDS = 60
 
 
 class Running:
@@ -66,11 +67,13 @@ class Running:
 
     def call(self, path: str, method: str = "GET", *, key: str | None = KEY, headers=None, **keywords):
         headers = {**({"x-functions-key": key} if key else {}), **(headers or {})}
-        return requests.request(method, self.told["api"] + path, headers=headers, timeout=10, **keywords)
+        return requests.request(method, self.told["api"] + path, headers=headers, timeout=SECONDS, **keywords)
 
     def admin(self, path: str, method: str = "POST", *, key: str | None = MASTER, **keywords):
         url = self.told["api"].removesuffix("/api") + "/admin" + path
-        return requests.request(method, url, headers={"x-functions-key": key} if key else {}, timeout=10, **keywords)
+        return requests.request(
+            method, url, headers={"x-functions-key": key} if key else {}, timeout=SECONDS, **keywords
+        )
 
     def end(self) -> int:
         """Stop it the way `kill` does; its exit code."""
@@ -80,7 +83,7 @@ class Running:
     def wait(self) -> int:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        code = self.process.wait(15)
+        code = self.process.wait(SECONDS)
         self.process.stdin.close()
         self.process.stdout.close()
         return code
@@ -105,7 +108,7 @@ def served(tmp_path_factory, azurite) -> Iterator[Running]:
 
 
 def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -114,7 +117,7 @@ def eventually(holds: Callable[[], object]) -> None:
 def raw(host_url: str, request: bytes) -> bytes:
     """The answer to bytes that no client library would send."""
     address, port = host_url.removeprefix("http://").split("/")[0].split(":")
-    with socket.create_connection((address, int(port)), timeout=10) as connection:
+    with socket.create_connection((address, int(port)), timeout=SECONDS) as connection:
         connection.sendall(request)
         answer = b""
         while chunk := connection.recv(65536):
@@ -252,12 +255,11 @@ class TestHttp:
         assert served.call("/health?x=" + "x" * host.URL_BYTES).status_code == 414
 
     def test_requests_are_served_side_by_side(self, served):
-        started = time.monotonic()
+        """Each of the eight is answered when all of them are there."""
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: served.call("/slow"), range(8)))
+            answers = list(pool.map(lambda _: served.call("/meet"), range(8)))
 
         assert [answer.status_code for answer in answers] == [200] * 8
-        assert time.monotonic() - started < 8 * 0.5
 
 
 class TestAdmin:
@@ -334,7 +336,7 @@ class TestLife:
             assert made.process.stdin is not None
             made.process.stdin.close()
 
-            assert made.process.wait(15) == 0
+            assert made.process.wait(SECONDS) == 0
             assert made.process.stdout is not None
             made.process.stdout.close()
 

@@ -13,9 +13,14 @@ from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
 from local.queues import Listener, Options, check_queue_name
 
+SECONDS = 60
+
 
 class Jobs:
-    """A queue of its own, its poison queue, and a function that does what its messages say."""
+    """A queue of its own, its poison queue, and a function that does what its messages say.
+
+    A job that says `held` goes on when the test releases one.
+    """
 
     def __init__(self, connection: str) -> None:
         name = f"jobs-{uuid4()}"
@@ -24,6 +29,7 @@ class Jobs:
         self.seen: list[tuple[str, int]] = []
         self.now, self.most = 0, 0
         self.changed = threading.Condition()
+        self.released = threading.Semaphore(0)
 
     def send(self, **job: object) -> None:
         self.queue.send_message(TextBase64EncodePolicy().encode(json.dumps(job)))
@@ -35,7 +41,8 @@ class Jobs:
             self.now += 1
             self.most = max(self.most, self.now)
             self.changed.notify_all()
-        time.sleep(job.get("seconds", 0))
+        if job.get("held"):
+            assert self.released.acquire(timeout=SECONDS)
         with self.changed:
             self.now -= 1
             self.changed.notify_all()
@@ -44,7 +51,7 @@ class Jobs:
 
     def wait_for(self, holds: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(holds, 15)
+            assert self.changed.wait_for(holds, SECONDS)
 
     def attempts(self, name: str) -> list[int]:
         return [attempt for each, attempt in self.seen if each == name]
@@ -57,7 +64,7 @@ class Jobs:
             yield listener
         finally:
             listener.stop()
-            listener.join(10)
+            listener.join(SECONDS)
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def left(queue: QueueClient) -> int:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -131,8 +138,8 @@ def test_a_message_that_crashed_the_host_too_often_is_not_tried_again(jobs):
     """Nothing ended those attempts, so nothing moved it to the poison queue."""
     jobs.send(name="killer")
     for _ in range(3):
-        jobs.queue.receive_message(visibility_timeout=1)
-        eventually(lambda: bool(jobs.queue.peek_messages()))
+        taken = jobs.queue.receive_message()
+        jobs.queue.update_message(taken, visibility_timeout=0)
     with jobs.served(options()):
         eventually(lambda: left(jobs.queue) == 0)
 
@@ -164,42 +171,63 @@ def test_without_a_poison_queue_a_failure_stays_hidden(jobs):
     assert left(jobs.queue) == 1
 
 
-def test_a_long_run_keeps_its_message_hidden(jobs):
-    jobs.send(name="long", seconds=2.5)
-    with jobs.served(options(newBatchThreshold=2), hidden_seconds=1):
-        jobs.wait_for(lambda: jobs.attempts("long") == [1])
-        jobs.wait_for(lambda: jobs.now == 0 or len(jobs.seen) > 1)
+def test_a_long_run_keeps_its_message_hidden(jobs, monkeypatch):
+    """Hidden for 3 seconds at a time: at its third renewal it would have come back, were it not for the first two."""
+    renewals = threading.Semaphore(0)
+    plain = jobs.queue.update_message
+
+    def update(*args, **options):
+        done = plain(*args, **options)
+        renewals.release()
+        return done
+
+    monkeypatch.setattr(jobs.queue, "update_message", update)
+    jobs.send(name="long", held=True)
+    with jobs.served(options(newBatchThreshold=2), hidden_seconds=3):
+        for _ in range(3):
+            assert renewals.acquire(timeout=SECONDS)
+        jobs.released.release()
         eventually(lambda: left(jobs.queue) == 0)
 
     assert jobs.attempts("long") == [1]
 
 
-@pytest.mark.parametrize(("size", "threshold", "most"), [(1, 0, 1), (4, 0, 4), (4, 2, 6)])
+@pytest.mark.parametrize(
+    ("size", "threshold", "most"),
+    [(1, 0, [(0, 1), (1, 1)]), (4, 0, [(0, 4), (4, 4)]), (4, 2, [(0, 4), (1, 3), (1, 6)])],
+)
 def test_as_many_at_once_as_batch_size_and_threshold_allow(jobs, size, threshold, most):
+    """`most`: when so many have ended, so many run."""
     for number in range(12):
-        jobs.send(name=str(number), seconds=0.15)
+        jobs.send(name=str(number), held=True)
     with jobs.served(options(batchSize=size, newBatchThreshold=threshold)):
-        jobs.wait_for(lambda: len(jobs.seen) == 12)
+        for ended, running in most:
+            for _ in range(ended):
+                jobs.released.release()
+            jobs.wait_for(lambda running=running: jobs.now == running)
+        jobs.released.release(12)
+        eventually(lambda: left(jobs.queue) == 0)
 
-    assert jobs.most <= most
-    assert jobs.most > threshold
+    assert len(jobs.seen) == 12
+    assert jobs.most == max(running for _, running in most)
 
 
 def test_stopping_lets_the_run_finish_and_takes_no_more(jobs):
-    jobs.send(name="first", seconds=0.5)
+    jobs.send(name="first", held=True)
     with jobs.served(options(batchSize=1)) as listener:
         jobs.wait_for(lambda: len(jobs.seen) == 1)
         jobs.send(name="second")
         listener.stop()
-        listener.join(10)
+        jobs.released.release()
+        listener.join(SECONDS)
 
-    assert jobs.now == 0
+        assert jobs.now == 0
     assert [name for name, _ in jobs.seen] == ["first"]
     assert left(jobs.queue) == 1
 
 
 def test_stopping_frees_the_message_of_a_run_that_takes_too_long(jobs):
-    jobs.send(name="long", seconds=1)
+    jobs.send(name="long", held=True)
     with jobs.served(options()) as listener:
         jobs.wait_for(lambda: len(jobs.seen) == 1)
         assert jobs.queue.peek_messages() == []
@@ -207,6 +235,7 @@ def test_stopping_frees_the_message_of_a_run_that_takes_too_long(jobs):
         listener.join(0.1)
 
         assert len(jobs.queue.peek_messages()) == 1
+        jobs.released.release()
 
 
 def test_a_queue_that_went_away_is_served_again_once_it_is_back(jobs, caplog):
@@ -219,11 +248,12 @@ def test_a_queue_that_went_away_is_served_again_once_it_is_back(jobs, caplog):
 
 
 def test_a_message_that_went_away_while_it_ran_hurts_nobody(jobs, caplog):
-    jobs.send(name="gone", seconds=0.8)
+    jobs.send(name="gone", held=True)
     with jobs.served(options(), hidden_seconds=1):
         jobs.wait_for(lambda: len(jobs.seen) == 1)
         jobs.queue.clear_messages()
         eventually(lambda: f"Cannot hide a message of {jobs.queue.queue_name}" in caplog.text)
+        jobs.released.release()
         eventually(lambda: f"Cannot end a message of {jobs.queue.queue_name}" in caplog.text)
         jobs.send(name="next")
         jobs.wait_for(lambda: jobs.attempts("next") == [1])

@@ -166,10 +166,10 @@ def test_a_photo_with_too_many_pixels_is_refused(kind, options):
 
 def test_a_bomb_is_refused_before_it_is_decoded():
     bomb = png(header(60_000, 60_000), chunk(b"IDAT", zlib.compress(b"\0" * 3_000_000)), END)
-    start = time.perf_counter()
+    start = time.thread_time()
 
     assert refused(bomb) == "too-many-pixels"
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_a_jpeg_with_endless_scans_is_refused():

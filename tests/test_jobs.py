@@ -645,18 +645,18 @@ def test_second_worker_loses(portal: House) -> None:
 
     def slow(_: Work) -> Finish:
         entered.set()
-        assert leave.wait(20)
+        assert leave.wait(60)
         return Finish({})
 
     do(portal, slow)
     run = portal.start(NAME, "users")
     worker = Thread(target=portal.work)
     worker.start()
-    assert entered.wait(20)
+    assert entered.wait(60)
     do(portal, lambda _: pytest.fail("two workers at once"))
     work(portal.app, message(run))
     leave.set()
-    worker.join(20)
+    worker.join(60)
 
     assert (run_of(portal, run).status, run_of(portal, run).slice) == ("succeeded", 1)
 

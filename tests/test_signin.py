@@ -601,6 +601,6 @@ def managed_identity_token(cloud: Cloud) -> str:
             cloud.identity["endpoint"],
             params={"resource": "api://AzureADTokenExchange", "api-version": "2019-08-01"},
             headers={"X-IDENTITY-HEADER": cloud.identity["header"]},
-            timeout=30,
+            timeout=60,
         )
     return str(answer.json()["access_token"])

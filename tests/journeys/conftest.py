@@ -33,12 +33,12 @@ class Customer:
 
     def sync(self, sync: str, **body: Any) -> Json:
         """A manual run, waited for, that must succeed."""
-        run = self.portal.sync(self.name, sync, **body)
+        run = self.portal.sync(self.name, sync, seconds=200, **body)
         assert run["status"] == "succeeded", run
         return run
 
     def wait(self, run: Json) -> Json:
-        return self.portal.wait(self.name, run, seconds=60)
+        return self.portal.wait(self.name, run, seconds=200)
 
     def runs(self, sync: str) -> list[Json]:
         return list(self.portal.items(f"{self.path}/runs?sync={sync}"))

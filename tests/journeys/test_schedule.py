@@ -18,7 +18,7 @@ def tick(stack: Stack, timer: str, key: str) -> int:
 
 
 def eventually_run(customer: Customer, sync: str) -> Json:
-    last = time.monotonic() + 30
+    last = time.monotonic() + 120
     while not (found := customer.runs(sync)):
         assert time.monotonic() < last
         time.sleep(0.1)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import azure.functions as func
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 more = func.Blueprint()  # type: ignore[no-untyped-call] # azure.functions leaves it untyped
 log = logging.getLogger("sample")
+eight = threading.Barrier(8, timeout=30)
 
 
 def told(value: object, status_code: int = 200) -> func.HttpResponse:
@@ -86,6 +88,12 @@ def nothing(req: func.HttpRequest) -> None:
 def slow(req: func.HttpRequest) -> func.HttpResponse:
     note("slow", at="start")
     time.sleep(0.5)
+    return told("done")
+
+
+@more.route(route="meet", auth_level=func.AuthLevel.ANONYMOUS)
+def meet(req: func.HttpRequest) -> func.HttpResponse:
+    eight.wait()
     return told("done")
 
 
