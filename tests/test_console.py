@@ -4,6 +4,7 @@
 CONSOLE_BROWSER=/usr/bin/chromium .venv/bin/pytest tests/test_console.py
 """
 
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,11 @@ from pydantic import BaseModel, TypeAdapter
 from local.stack import Stack
 from sync import checks
 from sync.api import OPERATIONS
+from sync.calendars.model import Policy, RoomStatus, SyncState
+from sync.calendars.model import Status as ReservationStatus
+from sync.calendars.models import RoomIn
+from sync.calendars.pacing import PAUSE
+from sync.calendars.rooms import REMEDY
 from sync.graph import aadsts
 from sync.graph.aadsts import explain
 from sync.http import Operation, respond
@@ -35,6 +41,9 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parent.parent / "console/index.html"
 TEXT = PAGE.read_text()
+
+
+FINDINGS = next(line for line in (checks.__doc__ or "").splitlines() if line.endswith("expiry")).strip().split(", ")
 
 
 def parse() -> Element:
@@ -59,7 +68,7 @@ def js_keys(table: str) -> set[str]:
     found = re.search(rf"^const {table} = (\{{.*?\}});$", code(), re.MULTILINE | re.DOTALL)
     assert found
 
-    return set(re.findall(r"[{,]\s*(\w+): ", found[1]))
+    return set(re.findall(r'[{,]\s*"?([\w-]+)"?: ', found[1]))
 
 
 def build_nothing() -> App:
@@ -153,7 +162,7 @@ def test_every_sync_of_this_version_is_shown_with_all_its_settings():
 
         assert {pointer for pointer, _, _ in fields} == set(own)
         for pointer, _, kind in fields:
-            simple = {bool: "checkbox", list: "list"}.get(get_origin(own[pointer]) or own[pointer])
+            simple = {bool: "checkbox", int: "number", list: "list"}.get(get_origin(own[pointer]) or own[pointer])
             if isinstance(kind, str):
                 assert kind == (simple or "text")
             else:
@@ -164,11 +173,37 @@ def test_the_common_settings_are_all_there():
     assert {f'"{pointer}"' for pointer in leaves(SyncSettings)} <= set(re.findall(r'"/[\w/]+"', code()))
 
 
+def fields_of(*places: str) -> dict[str | None, Element]:
+    """The named fields in these parts of the page."""
+    parts = [part for part in parse().iter() if part.get("id") in places]
+    assert len(parts) == len(places)
+    return {field.get("name"): field for part in parts for field in part.iter() if (field.get("name") or "")[:1] == "/"}
+
+
+def test_the_room_form_has_the_fields_that_the_contract_takes():
+    assert set(fields_of("room-dialog")) == {*leaves(RoomIn), "/room"}
+
+
+def test_every_word_about_rooms_and_reservations_is_there():
+    """Whatever the service may say of a room or a reservation is told in words."""
+    policies = [Policy(*each) for each in itertools.product((False, True), repeat=3)]
+
+    assert js_keys("ROOM") == set(get_args(RoomStatus))
+    assert js_keys("DETAIL") == {*REMEDY, "webhook"}
+    assert js_keys("WARNING") == {warning for policy in policies for warning in policy.warnings} | {
+        "user-mailbox-denied"
+    }
+    assert js_keys("RESERVATION") == set(get_args(ReservationStatus))
+    assert js_keys("SENT") == set(get_args(SyncState))
+    assert js_keys("FINDING") == set(FINDINGS)
+    assert re.findall(r"^const PAUSE_S = (\d+);", code(), re.MULTILINE) == [f"{PAUSE.total_seconds():.0f}"]
+
+
 def test_the_connection_form_has_the_fields_that_the_contract_takes():
-    fields = {field.get("name"): field for field in parse().iter() if (field.get("name") or "").startswith("/")}
+    fields = fields_of("connection-dialog", "credential-fields")
     wanted = {pointer: kind for pointer, kind in leaves(ConnectionIn).items() if pointer != "/labels"}
 
-    assert set(wanted) == set(fields) - {"/key", "/credential"}
+    assert set(wanted) == set(fields) - {"/credential"}
     for pointer, kind in wanted.items():
         if get_origin(kind) is Literal and pointer != "/credential/type":
             assert {option.get("value") for option in fields[pointer].iter("option")} == set(get_args(kind))
@@ -238,12 +273,10 @@ def test_the_guide_names_the_least_permission_of_each_sync(sync: str):
 
 def test_the_guide_names_every_result_finding_and_cloud():
     clouds = get_args(ConnectionIn.model_fields["cloud"].annotation)
-    findings = re.search(r"^    (secret, .*expiry)$", checks.__doc__ or "", re.MULTILINE)
-    assert findings
 
     for word in (*(f"**{status.capitalize()}**" for status in js_keys("MEANING")), *(f"`{cloud}`" for cloud in clouds)):
         assert f"| {word} |" in GUIDE
-    assert re.findall(r"^\| `(\w+)` \| \w+ ", GUIDE, re.MULTILINE) == findings[1].split(", ")
+    assert re.findall(r"^\| `(\w+)` \| \w+ ", GUIDE, re.MULTILINE) == FINDINGS
 
 
 def test_the_links_of_the_guide_lead_to_its_headings():
@@ -350,6 +383,50 @@ if BROWSER:
         page.get_by_role("button", name="Remove").click()
         expect(page.get_by_role("heading", name="Connections")).to_be_visible()
         expect(page.get_by_role("link", name="journey")).to_have_count(0)
+
+    def test_an_admin_links_a_room_and_sees_who_has_it(page: "Page", stack: Stack) -> None:
+        connect(page, "booking")
+        expect(page.get_by_text("Sign-in works and every enabled sync").last).to_be_visible()
+        page.get_by_role("button", name="Link a room").click()
+        form = page.get_by_role("dialog", name="Link a room")
+        choice = form.get_by_label("Room of the tenant")
+        expect(choice.locator("option")).to_have_count(4)
+        choice.select_option(label="Board room, building 18, 14 seats")
+        form.get_by_role("button", name="Save").click()
+        card = page.locator("[data-room=boardroom]")
+        expect(card).to_contain_text("The calendars sync is off. Enable the calendars sync in its settings.")
+        expect(page.get_by_role("button", name="Sync all calendars")).to_be_hidden()
+
+        mailbox = f"/tenants/{TENANT['id']}/mailboxes/boardroom@{TENANT['domain']}"
+        times = ({"dateTime": f"2027-03-01T{hour}:00:00", "timeZone": "Eastern Standard Time"} for hour in (10, 11))
+        control(
+            stack, "POST", f"{mailbox}/events", dict(zip(("start", "end"), times, strict=True)) | {"subject": HOSTILE}
+        )
+        enable_and_run(page, "Calendars")
+        expect(card).to_contain_text("Active", timeout=30_000)
+        card.get_by_role("button", name="Reservations").click()
+        day = page.get_by_role("dialog", name="Reservations of Board room")
+        day.get_by_label("Day").fill("2027-03-01")
+        expect(day.locator("li", has_text=HOSTILE)).to_contain_text("10:00 to 11:00")
+        day.get_by_label("Day").fill("2027-03-02")
+        expect(day).to_contain_text("Nothing on this day.")
+        page.keyboard.press("Escape")
+
+        everything = page.get_by_role("button", name="Sync all calendars")
+        everything.click()
+        expect(page.get_by_text("can be synced again in 10 minutes")).to_be_visible()
+        expect(everything).to_be_disabled()
+        page.reload()
+        everything.click()
+        expect(page.get_by_text("can be synced again in 10 minutes")).to_be_visible()
+        card.get_by_role("button", name="Edit").click()
+        form = page.get_by_role("dialog", name="Room Board room")
+        form.get_by_label("External calendar sync is active").uncheck()
+        fill(form, "/displayName", "Boardroom")
+        form.get_by_role("button", name="Save").click()
+        expect(card).to_contain_text("BoardroomOff")
+        card.get_by_role("button", name="Remove").click()
+        expect(page.get_by_text("No room is linked to a calendar yet.")).to_be_visible()
 
     def test_field_errors_are_shown_at_their_fields(page: "Page") -> None:
         page.get_by_role("button", name="Add a connection").click()

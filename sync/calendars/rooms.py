@@ -29,7 +29,7 @@ PLACES_TIME = timedelta(seconds=20)
 _SWEPT = 95  # rows in one transaction, beside the feed
 REMEDY = {
     "sync-disabled": "Enable the calendars sync in its settings.",
-    "polling-only": "Nothing to do: Microsoft takes no subscription for this mailbox, so what is changed in Outlook "
+    "polling-only": "Nothing to do: Microsoft tells of no changes in this mailbox, so what is changed in Outlook "
     "arrives some minutes later.",
     "credential": "Replace the connection's credential; the rooms go on by themselves.",
     "room-denied": "Let the app reach this mailbox: grant Calendars.ReadWrite with admin consent, and put the room "
