@@ -1,4 +1,4 @@
-"""The main job from a person's seat: connect a tenant, check it, sync its people and photos, then only what changed.
+"""The main job from a person's seat: connect a tenant, check it, sync its people, photos and rooms, then what changed.
 
 Everything goes through the HTTP API, as a vendor's portal does it; only what happens inside the tenant goes to the
 simulated cloud's control endpoint.
@@ -9,21 +9,22 @@ import io
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from PIL import Image, ImageChops
 
+from local.demo_calendars import show_calendars
 from local.portal import ENDED, Control, Json, Portal, Refused, Tenant
+from local.printed import WIDTH, say, table
 from local.processes import ROOT, Failed
 from local.stack import Stack
 
 FOLDER = ROOT / "dist/demo"
 TENANT_FILE = ROOT / "local/tenants/contoso.json"
 NAME = "contoso"
-WIDTH = 100
 BAR = 30
 RUN_SECONDS = 200
 SHOWN = ("created", "updated", "unchanged", "deleted", "restored", "skipped", "failed")
@@ -94,6 +95,7 @@ class Demo:
         self._tell_changes(cursor, before)
         count, photos = self._compare()
         saved = self._save_photo(folder)
+        show_calendars(self._portal, self._tenant, NAME, self._step)
         self._summarise(count, photos, saved)
 
     def _step(self, title: str) -> None:
@@ -234,12 +236,6 @@ class Demo:
         say("To go on by yourself: python3 dev.py up")
 
 
-def say(text: str) -> None:
-    """Print it indented, wrapped under its own beginning."""
-    hanging = " " * (len(text) - len(text.lstrip()) + 3)
-    print(textwrap.fill(text, WIDTH, initial_indent="   ", subsequent_indent=hanging, break_long_words=False))
-
-
 def say_finding(finding: Json) -> None:
     head = f"{finding['level']:<8}{finding['id']:<12} "
     text = f"{finding['detail']} {finding['remedy']}".strip()
@@ -279,17 +275,6 @@ def differs(ours: Json, theirs: Json) -> bool:
     names = ("displayName", "userPrincipalName", "mail", "jobTitle", "department", "mobilePhone", "accountEnabled")
     same_photo = (ours["photo"] is None) == (theirs["photo"] is None)
     return not same_photo or any(ours[name] != theirs.get(name) for name in names)
-
-
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Aligned lines: the first column to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join(cells)
 
 
 class Progress:

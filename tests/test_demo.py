@@ -22,6 +22,12 @@ def figures(output: str, name: str) -> list[int]:
     return [int(number) for number in re.findall(r"(?<=\s)\d+(?=\s)", line[0])]
 
 
+def side_by_side(output: str) -> list[tuple[str, ...]]:
+    """The rows of the two sides: in UTC from-to, in New York from-to and its zone, the portal's and the room's title."""
+    row = r"^   \w{3} \d\d \w{3} ([\d:-]{11})  ([\d:-]{11}) (E[SD]T)  (\S.*?)  +(\S.*)$"
+    return re.findall(row, output, re.MULTILINE)
+
+
 def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: Path) -> None:
     """Contoso has 10 members, 8 of them with photos; then one comes, one goes, one is renamed, two photos change."""
     done = subprocess.run(
@@ -48,8 +54,24 @@ def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: P
         "Alex Wilber has another photo",
         "Diego Siciliani has no photo any more",
         "agree on 10 people and 8 photos",
+        "Board room: pending",
+        "in the portal after",
+        "2 writes to the room's calendar",
     ):
         assert told in said
+    active = re.search(r"Board room: active after [\d.]+ s, by webhook", said)
+    brought = re.search(r"(\d+) notifications, one run, (\d+) Graph requests?; in the portal after ([\d.]+) s", said)
+    assert active
+    assert brought
+    assert int(brought[1]) >= 1
+    assert 1 <= int(brought[2]) <= 3
+    (meeting, single, *series) = side_by_side(said)
+    assert meeting[3:] == ("Budget review", "Adele Vance")
+    assert single[3:] == ("Visit of the architects",) * 2
+    assert {row[3:] for row in series} == {("Weekly planning",) * 2}
+    assert [row[1] for row in series] == ["09:00-09:30", "09:00-09:30", "11:00-11:30", "09:00-09:30"]
+    assert [row[2] for row in series] in (["EST"] * 2 + ["EDT"] * 2, ["EDT"] * 2 + ["EST"] * 2)
+    assert series[0][0] == series[1][0] != series[3][0]
     assert max(map(len, said.splitlines())) <= 100 + len(str(tmp_path))
     (photo,) = tmp_path.iterdir()
     assert f"The photo is {photo}" in said
