@@ -4,7 +4,7 @@ import logging
 
 import azure.functions as func
 
-from sync import jobs, subscriptions
+from sync import connections, jobs, subscriptions
 from sync.api import NO_SUCH_ROUTE, OPERATIONS
 from sync.http import respond
 from sync.wiring import app as wired
@@ -268,6 +268,11 @@ def poll_calendars(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the sche
 @app.timer_trigger("clock", "0 17 */6 * * *")
 def renew_subscriptions(clock: func.TimerRequest) -> None:  # noqa: ARG001 - their expiries decide, not the tick
     subscriptions.renew_due(wired())
+
+
+@app.timer_trigger("clock", "0 7 * * * *")
+def warn_of_ends(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the due index decides, not the tick
+    connections.warn_of_ends(wired())
 
 
 @app.queue_trigger("message", "sync-runs-manual", "AzureWebJobsStorage")

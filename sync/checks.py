@@ -234,9 +234,10 @@ def _directory_expiry(graph: "GraphClient", connection: Connection) -> str | Non
 def _store(app: "App", connection: Connection, result: CheckOut, expires_on: str | None) -> None:
     """Keep the result with the connection; one that was changed meanwhile keeps its own."""
     credential = {**connection.credential, **({"expiresOn": expires_on} if expires_on else {})}
+    checked = replace(connection, status=result.status, last_check=result.wire(), credential=credential)
+    if credential != connection.credential:
+        connections.watch_end(app, checked)
     try:
-        connections.save(
-            app, replace(connection, status=result.status, last_check=result.wire(), credential=credential)
-        )
+        connections.save(app, checked)
     except Conflict:
         return

@@ -14,6 +14,7 @@ from storage.secrets import secret_name
 from storage.tables import Conflict, Row, Table, Write
 from sync import decisions, jobs
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
+from sync.feed import Change, Head
 from sync.jobs import Finish, Work
 from sync.models import (
     CertificateIn,
@@ -37,6 +38,10 @@ SYNCS: tuple[SyncName, ...] = SyncName.__args__  # type: ignore[attr-defined] # 
 _DELETES = 100
 IDEMPOTENCY = "idempotency|"
 _REMOVAL_PAUSE = timedelta(seconds=5)
+LADDER = (30, 7, 1, 0)  # days before the end
+ENDS = "credentials"  # the part of the due index that says when to warn
+WARNED = "warned|"
+_WARN_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ def create(app: "App", wanted: ConnectionIn) -> Connection:
         created_at=now,
         updated_at=now,
     )
+    watch_end(app, connection)
     try:
         made = _write(app, "insert", connection)
     except Conflict:
@@ -203,7 +209,9 @@ def rotate(app: "App", connection: Connection, wanted: CredentialIn) -> Connecti
         ) from None
     old = connection.credential.get("version")
     healed = "unchecked" if connection.status in ("failed", "expired") else connection.status
-    changed = save(app, replace(connection, credential=_keep(app, connection.name, wanted), status=healed))
+    renewed = replace(connection, credential=_keep(app, connection.name, wanted), status=healed)
+    watch_end(app, renewed)
+    changed = save(app, renewed)
     if old:
         app.secrets.disable(secret_name(connection.name), old)
     if connection.status == "expired":
@@ -226,6 +234,53 @@ def _keep(app: "App", name: str, wanted: CredentialIn) -> dict[str, Any]:
     expires_on = datetime.combine(expires, time(), UTC) if expires else None
     version = app.secrets.save(secret_name(name), text, tags={"connection": name}, expires_on=expires_on)
     return {**kept, **({"expiresOn": str(expires)} if expires else {}), "version": version}
+
+
+# --- the end of a credential -----------------------------------------------------------------------------------------
+
+
+def warnings(ends: date, now: datetime) -> list[datetime]:
+    """When to warn that a credential ends on that day: the steps that are ahead, and the last of those that have passed."""
+    steps = [datetime.combine(ends - timedelta(days=days), time(), UTC) for days in LADDER]
+    passed = [step for step in steps if step <= now]
+    return [*passed[-1:], *(step for step in steps if step > now)]
+
+
+def watch_end(app: "App", connection: Connection) -> None:
+    """Have a timer warn in time. Written before the connection: what does not fit to it is ignored then."""
+    ends: str = connection.credential.get("expiresOn", "")
+    for due in warnings(date.fromisoformat(ends), app.clock()) if ends else ():
+        row = {"connection": connection.name, "ends": ends, "due": due.isoformat()}
+        app.tables.due.commit(ENDS, [Write("replace", jobs.due_key(due, connection.name, ends), row)])
+
+
+def warn_of_ends(app: "App") -> None:
+    """Tell of each credential that has come to a step of the ladder, once for each step. One read when idle."""
+    now = app.clock()
+    for row in app.tables.due.scan(ENDS, until=jobs.due_key(now, "~", "~")):
+        found = find(app.tables.connections, row["connection"])
+        if found is not None and not found.deleting and found.credential.get("expiresOn") == row["ends"]:
+            _warn(app, found.name, row)
+        app.tables.due.commit(ENDS, [Write("delete", row["key"])])
+
+
+def _warn(app: "App", name: str, row: Row) -> None:
+    """In the change feed, for the portal, and in the log, for an alert rule."""
+    told = f"{WARNED}{row['ends']}|{row['due']}"
+    head, now = Head(app.tables.data, name), app.clock()
+    for _ in range(_WARN_ATTEMPTS):
+        if app.tables.data.get(name, told) is not None:
+            return
+        steps = head.append([Change("credential", name, "expiring")], "", now)
+        try:
+            app.tables.data.commit(name, [Write("insert", told), *steps])
+        except Conflict:
+            head.forget()
+            continue
+        days = (date.fromisoformat(row["ends"]) - now.date()).days
+        log.warning("credential ends connection=%s days=%d", name, days)
+        return
+    raise Deferred("A transaction kept meeting others", until=now, code="storage-busy")
 
 
 # --- remove ----------------------------------------------------------------------------------------------------------

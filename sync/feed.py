@@ -14,7 +14,7 @@ from storage.tables import Row, Table, Write
 
 HEAD = "head"
 PREFIX = "feed|"
-ChangeKind = Literal["created", "updated", "deleted", "restored", "invited"]
+ChangeKind = Literal["created", "updated", "deleted", "restored", "invited", "expiring"]
 
 
 @dataclass(frozen=True)

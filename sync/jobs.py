@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DUE_FAMILY = {"photos": "photos", "calendars": "calendars"}
-FAMILIES = ("photos", "directory", "calendars", "renewals")
+FAMILIES = ("photos", "directory", "calendars", "renewals", "credentials")
 WATCH = timedelta(minutes=5)
 RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from storage.secrets import OUR_NAMES
+from sync.feed import ChangeKind
 from sync.runs import Action
 
 SyncName = Literal["photos", "users", "devices", "contacts", "calendars", "partners"]
@@ -412,11 +413,15 @@ class ContactPatch(Model):
 
 
 class ChangeOut(Model):
+    """`invited` tells of a new user to invite, once; `expiring` that a connection's credential ends soon, at each of 30,
+    7, 1 and 0 days. `run` is empty where no run made the change.
+    """
+
     cursor: str
     at: datetime
     entity: str
     id: str
-    change: Literal["created", "updated", "deleted", "restored", "invited"]
+    change: ChangeKind
     run: str
 
 

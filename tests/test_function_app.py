@@ -173,6 +173,7 @@ class TestTimersAndQueues:
             "periodic_directory_sync": "0 */5 * * * *",
             "poll_calendars": "0 */5 * * * *",
             "renew_subscriptions": "0 17 */6 * * *",
+            "warn_of_ends": "0 7 * * * *",
         }
 
     def test_which_queues_are_read(self) -> None:
