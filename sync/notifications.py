@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -149,10 +150,11 @@ class Inbox:
 
         Raises the SDK's errors where storage refuses, Deferred where they have to be sent again because it is slow.
         """
+        late = monotonic() + PATIENCE_SECONDS
         counts: Counter[str] = Counter()
         named: dict[str, Rooms] = defaultdict(lambda: defaultdict(set))
         heard: Counter[str] = Counter()
-        senders = self._find({notice.digest: notice for notice in notices})
+        senders = self._find({notice.digest: notice for notice in notices}, late)
         for notice in notices:
             sender = senders.get(notice.digest)
             reason = refusal(notice, sender)
@@ -162,7 +164,7 @@ class Inbox:
             named[sender.connection][sender.room].add(notice.asked)
             heard[sender.connection] += 1
         stored = {connection: self._ear(connection).hear(rooms, kind) for connection, rooms in named.items()}
-        self._wait_for(stored.values())
+        self._wait_for(stored.values(), late)
         for connection, listens in stored.items():
             counts["accepted" if listens.result() else "connection-closed"] += heard[connection]
         return counts
@@ -173,7 +175,7 @@ class Inbox:
                 self._ears[connection] = _Ear(self._app, connection, self._workers)
             return self._ears[connection]
 
-    def _find(self, notices: Mapping[str, Notice]) -> dict[str, Sender]:
+    def _find(self, notices: Mapping[str, Notice], late: float) -> dict[str, Sender]:
         """The senders of notices, by digest. A cached one that does not fit is read again: it may be a new one."""
         now = self._app.clock()
         found: dict[str, Sender] = {}
@@ -182,17 +184,17 @@ class Inbox:
             if sender is not None and until > now and not refusal(notice, sender):
                 found[digest] = sender
         unknown = [digest for digest in notices if digest not in found]
-        looked_up = self._read(unknown[:LOOKUPS])
+        looked_up = self._read(unknown[:LOOKUPS], late)
         self._remember(looked_up, now + KEPT)
         if len(unknown) > LOOKUPS and (found or looked_up):
             raise Deferred("More senders than one request may have looked up", until=now)
         return found | looked_up
 
-    def _read(self, digests: Sequence[str]) -> dict[str, Sender]:
+    def _read(self, digests: Sequence[str], late: float) -> dict[str, Sender]:
         table = self._app.tables.subscriptions
         reads = [self._workers.submit(copy_context().run, find_sender, table, digest) for digest in digests]
         try:
-            self._wait_for(reads)
+            self._wait_for(reads, late)
         finally:
             for read in reads:
                 read.cancel()
@@ -207,9 +209,9 @@ class Inbox:
             for digest in list(islice(self._senders, max(0, len(self._senders) - SENDERS))):
                 del self._senders[digest]
 
-    def _wait_for(self, work: Collection["Future[Any]"]) -> None:
+    def _wait_for(self, work: Collection["Future[Any]"], late: float) -> None:
         """Raises Deferred where it takes so long that Graph had better send them again."""
-        if work and wait(work, PATIENCE_SECONDS).not_done:
+        if work and wait(work, late - monotonic()).not_done:
             raise Deferred("Storage is slow", until=self._app.clock(), code="storage-busy")
 
 

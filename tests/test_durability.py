@@ -152,7 +152,7 @@ def live(stage: Stage, name: str, begin: Begin, reaper: Reaper) -> House:
         else:
             jobs.work(house.app, message)  # the queue delivers again what was not finished
         house.work()
-        for family in ("photos", "directory") * 2:
+        for family in ("photos", "directory", "calendars") * 2:
             house.clock.ahead += WATCH + timedelta(seconds=1)
             jobs.tick(house.app, family)
             house.work()
@@ -425,8 +425,9 @@ def test_removal(stage: Stage) -> None:
         found = load_run(house.app.tables.data, name, run.removeprefix("run|"))
         assert found
         assert found[0].status in TERMINAL
-        families = ("photos", "directory")
-        dues = [row for family in families for row in house.app.tables.due.scan(family) if row["connection"] == name]
+        dues = [
+            row for family in jobs.FAMILIES for row in house.app.tables.due.scan(family) if row["connection"] == name
+        ]
         secret = house.app.secrets.load(secret_name(name))
         status = house.call("GET", f"connections/{name}").status
         return found[0].status, blobs(house, name), dues, secret, status

@@ -11,8 +11,13 @@ import pytest
 
 import function_app
 from storage.queues import MANUAL, SCHEDULED
+from storage.tables import Write
 from sync import wiring
 from sync.api import OPERATIONS, VERSION
+from sync.calendars.model import RoomState, Subscription
+from sync.calendars.store import state_key, state_row
+from sync.jobs import due_key
+from sync.subscriptions import RENEWALS
 from tests.cloud import Cloud, TestTenant
 from tests.house import Answer, House
 
@@ -185,13 +190,17 @@ class TestTimersAndQueues:
 
     @pytest.fixture
     def deployed(self, environment: pytest.MonkeyPatch, cloud: Cloud, new_tenant: Callable[..., TestTenant]) -> House:
-        """The app of this process with a connection whose photos and users are due every 15 minutes."""
+        """The app of this process with a connection whose photos, users and calendars are due every 15 minutes."""
         house = House(wiring.app(), cast("Any", wiring.utc_now), cloud)
         often = {"mode": "interval", "every": "PT15M"}
         house.connect(new_tenant(users=1), users={"schedule": often}, photos={"schedule": often})
+        house.enable("primary", "calendars", schedule=often)
         return house
 
-    @pytest.mark.parametrize(("timer", "sync"), [("daily_photo_sync", "photos"), ("periodic_directory_sync", "users")])
+    @pytest.mark.parametrize(
+        ("timer", "sync"),
+        [("daily_photo_sync", "photos"), ("periodic_directory_sync", "users"), ("poll_calendars", "calendars")],
+    )
     def test_a_timer_starts_what_is_due(
         self, deployed: House, monkeypatch: pytest.MonkeyPatch, timer: str, sync: str
     ) -> None:
@@ -205,6 +214,19 @@ class TestTimersAndQueues:
 
         assert [(one["sync"], one["trigger"], one["status"]) for one in started] == [(sync, "timer", "queued")]
         assert deployed.get(f"connections/primary/runs/{started[0]['id']}")["startedAt"] is not None
+
+    def test_the_timer_of_subscriptions(self, deployed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A subscription that is in its last day is seen to by a run."""
+        now = wiring.utc_now()
+        state = RoomState(subscription=Subscription("id", "digest", now + timedelta(hours=23)))
+        deployed.app.tables.data.commit("primary", [Write("replace", state_key("oak"), state_row(state))])
+        row = {"connection": "primary", "room": "oak"}
+        deployed.app.tables.due.commit(RENEWALS, [Write("insert", due_key(now, "primary", "oak"), row)])
+
+        run("renew_subscriptions", None)
+
+        started = deployed.get("connections/primary/runs")["items"]
+        assert [(one["sync"], one["trigger"]) for one in started] == [("calendars", "timer")]
 
     def test_a_manual_run(self, deployed: House) -> None:
         """A run that a person starts travels on its own queue to its own function."""

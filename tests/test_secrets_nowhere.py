@@ -191,3 +191,40 @@ def test_a_private_key(house: House, new_tenant: Callable[..., TestTenant], clou
     assert [(place, line) for place, text in texts for line in lines if line in text] == []
     assert [place for place, text in texts if "PRIVATE KEY" in text] == []
     assert [(place, hit) for place, text in texts for hit in JWT.findall(text)] == []
+
+
+def test_a_client_state(reachable: House, traces: Traces) -> None:
+    """What proves that a notification is Graph's is kept at Graph alone: neither making a subscription, nor what it sends,
+    true or forged, nor renewing it, nor its end leaves it here.
+    """
+    tenant = reachable.tenants["primary"]
+    tenant.control.post("notifications", {"mode": "collect"})
+    mailbox = tenant.control.get("rooms")[0]["emailAddress"]
+    link = {"displayName": "Oak", "calendarType": "office365", "externalCalendar": mailbox, "active": True}
+    reachable.call("PUT", "connections/primary/rooms/oak", link)
+    reachable.work()
+    (subscription,) = tenant.control.get("subscriptions")
+    wanted = {"subscriptionId": subscription["id"]}
+    forged = {"subscriptionId": "wrong", "tenantId": "wrong"}
+    for item in ({}, {"clientState": WRONG}, *({name: value} for name, value in forged.items())):
+        tenant.control.post("notifications/forge", {**wanted, "item": item})
+    for event in ("missed", "reauthorizationRequired", "subscriptionRemoved"):
+        tenant.control.post("lifecycle", {**wanted, "event": event})
+    assert set(tenant.control.post("notifications/deliver")["statuses"]) == {202}
+    active = reachable.get("connections/primary/runs")["items"][0]
+    jobs.work(reachable.app, {"connection": "primary", "run": active["id"]})
+    (following,) = tenant.control.get("subscriptions")
+    assert following["id"] != subscription["id"]
+
+    secrets = (subscription["clientState"], following["clientState"], WRONG)
+    spelled = {spelling for secret in secrets for spelling in spellings(secret)}
+
+    def places() -> set[str]:
+        return {place for place, text in traces.texts(reachable) if any(word in text for word in spelled)}
+
+    assert places() == set()
+    reachable.call("DELETE", "connections/primary")
+    reachable.work()
+    assert (places(), tenant.control.get("subscriptions")) == (set(), [])
+    logging.getLogger("anything").debug("notification: %s", following["clientState"])
+    assert places() == {"log"}
