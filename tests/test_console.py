@@ -384,6 +384,45 @@ if BROWSER:
         expect(page.get_by_role("heading", name="Connections")).to_be_visible()
         expect(page.get_by_role("link", name="journey")).to_have_count(0)
 
+    def test_an_admin_looks_at_what_would_be_done_and_decides(page: "Page", stack: Stack) -> None:
+        """A dry run shows its plan; deletions that wait are shown by name, and approved or rejected."""
+        connect(page, "careful")
+        card = page.locator("[data-sync=users]")
+        page.get_by_role("button", name="Users: Settings").click()
+        form = page.get_by_role("dialog", name="Users sync")
+        form.get_by_label("Enable the users sync").check()
+        form.get_by_label("When").select_option("manual")
+        form.get_by_text("Deletion guard").click()
+        fill(form, "/deletionGuard/maxCount", "0")
+        form.get_by_role("button", name="Save", exact=True).click()
+        page.get_by_role("button", name="Users: Dry run").click()
+        expect(card.get_by_text("Dry run: nothing is written.")).to_be_visible()
+        page.get_by_role("button", name="Users: Plan").click()
+        expect(page.locator("#plan")).to_contain_text("Create: new.")
+        page.keyboard.press("Escape")
+        expect(page.locator("#no-users")).to_have_text("No users.")
+
+        page.get_by_role("button", name="Users: Sync now").click()
+        expect(page.get_by_text("Adele Vance", exact=True).first).to_be_visible()
+        leaver = next(user["id"] for user in TENANT["users"] if user["displayName"] == "Isaiah Langer")
+        user = f"/tenants/{TENANT['id']}/users/{leaver}"
+        control(stack, "DELETE", user)
+        try:
+            page.get_by_role("button", name="Users: Sync now").click()
+            expect(card.get_by_text("Held", exact=True)).to_be_visible()
+            page.get_by_role("button", name="Users: Plan").click()
+            expect(page.locator("#plan")).to_contain_text("Delete: left. user Isaiah Langer")
+            page.keyboard.press("Escape")
+            page.get_by_role("button", name="Users: Reject").click()
+            expect(card.get_by_text("Partly done")).to_be_visible()
+            page.get_by_role("button", name="Users: Sync now").click()
+            page.get_by_role("button", name="Users: Approve the deletions").click()
+            expect(card.get_by_text("Succeeded")).to_be_visible()
+            expect(card).to_contain_text("1 deleted")
+            expect(page.locator("#users")).not_to_contain_text("Isaiah Langer")
+        finally:
+            control(stack, "POST", f"{user}/restore")
+
     def test_an_admin_links_a_room_and_sees_who_has_it(page: "Page", stack: Stack) -> None:
         connect(page, "booking")
         expect(page.get_by_text("Sign-in works and every enabled sync").last).to_be_visible()
