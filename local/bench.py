@@ -1,21 +1,19 @@
 """What syncs cost at size: requests, storage transactions, seconds, slices and memory, against the bounds set for them."""
 
 import argparse
-import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import psutil
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from local.bench_rooms import judge_rooms, measure_rooms
 from local.bench_webhooks import PATIENCE_SECONDS, Burst, burst
+from local.measures import Memory, Slices, Verdict, seconds
 from local.portal import Control, Json, Portal, Tenant
 from local.processes import ROOT, Failed
 from local.stack import Stack
@@ -29,26 +27,28 @@ RUN_SECONDS = 3 * 3600
 MEMORY_MB = 250
 DELTA_PAGE = 200
 NOTIFICATIONS = 10_000
+ROOMS = 100
 SHARES = (0.001, 0.01, 0.1)  # of the users or their photos, changed before a run
 SYNCS = ("users", "photos")
-_SLICE = re.compile(r" run_(?:manual|scheduled)_sync \S+ local\.functions: \w+ after (\d+) ms$")
 
 
 def main(stack: Stack, argv: Sequence[str]) -> int:
     """0 when every bound was met."""
     parser = argparse.ArgumentParser(prog="dev.py bench", description="Measure what syncs cost at size.")
-    parser.add_argument("--users", type=sizes, default=SIZES, metavar="N,...", help="sizes of the tenants")
+    parser.add_argument("--users", type=sizes, default=SIZES, metavar="N,...", help="sizes of the tenants; 0 for none")
     parser.add_argument(
         "--full", action="store_true", help=f"also {LARGE:,} users, with {LARGE_LATENCY_MS} ms of latency"
     )
     parser.add_argument(
         "--notifications", type=int, default=NOTIFICATIONS, metavar="N", help="a burst of so many; 0 for none"
     )
+    parser.add_argument("--rooms", type=int, default=ROOMS, metavar="N", help="calendars of so many; 0 for none")
     parser.add_argument("--picture", type=Path, default=PICTURE, metavar="FILE", help="where the SVG is drawn")
     options = parser.parse_args(argv)
     bench = Bench(stack)
-    print(HEADER, flush=True)
     wanted = [(users, 0) for users in options.users] + [(LARGE, LARGE_LATENCY_MS)] * options.full
+    if wanted:
+        print(HEADER, flush=True)
     for number, (users, latency) in enumerate(wanted, start=1):
         bench.size(users, latency, seed=number, changes=users == max(options.users))
     verdicts = list(judge(bench.measured, bench.slice_seconds))
@@ -56,14 +56,17 @@ def main(stack: Stack, argv: Sequence[str]) -> int:
         told = burst(stack, options.notifications)
         print(f"\n{told}", flush=True)
         verdicts += judge_burst(told)
+    if options.rooms:
+        verdicts += judge_rooms(measure_rooms(stack, options.rooms))
     print("\nBounds", *verdicts, sep="\n  ")
-    draw(bench.measured, options.picture)
-    print(f"\nThe picture is {options.picture}")
+    if wanted:
+        draw(bench.measured, options.picture)
+        print(f"\nThe picture is {options.picture}")
     return 0 if all(verdict.met for verdict in verdicts) else 1
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return tuple(users for part in text.split(",") if (users := int(part)))
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Bench:
         self._stack = stack
         self._portal = Portal.of(stack)
         self._control = Control.of(stack)
-        self._log = (stack.logs / "host.log").open()
+        self._slices = Slices(stack.logs)
         self._memory = Memory(stack.pids["host"])
         self.slice_seconds = Settings.read(stack.app_settings).slice_seconds
         self.measured: list[Figures] = []
@@ -156,7 +159,7 @@ class Bench:
 
     def _measure(self, name: str, tenant: Tenant, sync: str, users: int, changed: int | None) -> Figures:
         tenant.call("POST", "counters")
-        self._log.read()
+        self._slices.forget()
         self._memory.reset()
         run = self._portal.start(name, sync)
         run = self._portal.wait(name, run, seconds=RUN_SECONDS, watch=self._memory.look, pause=0.5)
@@ -175,7 +178,7 @@ class Bench:
             transactions=run["storage"]["transactions"],
             seconds=seconds(run),
             slices=run["slices"],
-            longest=max(self._slices(run["slices"])),
+            longest=max(self._slices.read(run["slices"])),
             megabytes=self._memory.peak(),
         )
 
@@ -185,73 +188,12 @@ class Bench:
         if own != (served["requests"], served["batchItems"]):
             raise Failed(f"The run counted {own} Graph requests and items, the cloud {served}.")
 
-    def _slices(self, count: int) -> list[float]:
-        """Seconds of each slice of the last run, from the host's log: its line comes a moment after the run's end."""
-        found: list[float] = []
-        last = time.monotonic() + 30
-        while len(found) < count and time.monotonic() < last:
-            lines = self._log.read().splitlines()
-            found += [int(hit[1]) / 1000 for hit in map(_SLICE.search, lines) if hit]
-            time.sleep(0.05)
-        if len(found) < count:
-            raise Failed(f"The host's log has {len(found)} slices, the run {count}: is another dev.py running here?")
-        return found
-
-
-class Memory:
-    """The peak resident memory of a process: the kernel's own mark on Linux, elsewhere the highest value looked at."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self._proc = Path(f"/proc/{pid}")
-        self._highest = 0
-
-    def reset(self) -> None:
-        """Begin anew with what is resident now."""
-        self._highest = 0
-        if (self._proc / "clear_refs").exists():
-            (self._proc / "clear_refs").write_text("5")  # proc(5): resets the peak resident set size
-
-    def look(self, _run: Json) -> None:
-        self._highest = max(self._highest, self._process.memory_info().rss)
-
-    def peak(self) -> float:
-        """Megabytes since `reset`."""
-        self.look({})
-        if (self._proc / "status").exists():
-            hit = re.search(r"^VmHWM:\s+(\d+) kB$", (self._proc / "status").read_text(), re.MULTILINE)
-            return int(hit[1]) / 1024 if hit else 0.0
-        return self._highest / 1024**2
-
-
-def seconds(run: Json) -> float:
-    started, finished = (datetime.fromisoformat(run[name]) for name in ("startedAt", "finishedAt"))
-    return (finished - started).total_seconds()
-
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
 BATCH = 20
 PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A bound, the figure that it is for, and what both are about."""
-
-    text: str
-    value: float
-    bound: float
-
-    @property
-    def met(self) -> bool:
-        return self.value <= self.bound
-
-    def __str__(self) -> str:
-        return (
-            f"{'met' if self.met else 'NOT MET':<8} {self.text:<55} {self.value:>8,.0f} of at most {self.bound:>6,.0f}"
-        )
 
 
 def judge(measured: Sequence[Figures], slice_seconds: int) -> Iterator[Verdict]:

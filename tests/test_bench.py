@@ -9,10 +9,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from local.bench import Figures, Memory, draw, judge, judge_burst, most_requests
+from local.bench import Figures, draw, judge, judge_burst, most_requests
+from local.bench_rooms import EDIT, FULL, IDLE, MEETING, POLL, Cost, Measured, judge_rooms
 from local.bench_webhooks import Burst
+from local.measures import Memory
 from local.processes import ROOT
 
+ROOM_BOUNDS = 12
 FIGURES = Figures(
     sync="users",
     users=10_000,
@@ -31,7 +34,7 @@ FIGURES = Figures(
 
 def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_path: Path) -> None:
     picture = tmp_path / "cost.svg"
-    options = ["--users", "40", "--notifications", "100", "--picture", str(picture)]
+    options = ["--users", "40", "--notifications", "100", "--rooms", "2", "--picture", str(picture)]
     command = [sys.executable, str(ROOT / "dev.py"), "bench", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
@@ -46,7 +49,14 @@ def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_p
     assert 40 <= items <= 40 + 20
     assert len(rows) == 10
     assert "\n100 notifications about 2 rooms in " in done.stdout
-    assert len(re.findall("^  met ", done.stdout, re.MULTILINE)) == len(rows) + 2 + 3
+    assert len(re.findall("^  met ", done.stdout, re.MULTILINE)) == len(rows) + 2 + 3 + ROOM_BOUNDS
+    found = re.findall(r"^ +2  (\S.*?)  +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) ", done.stdout, re.MULTILINE)
+    rooms = {scenario: [int(figure) for figure in figures] for scenario, *figures in found}
+    assert list(rooms) == [FULL, POLL, IDLE, MEETING, EDIT]
+    assert rooms[POLL][:4] == [2, 0, 0, 0]  # Graph requests, batches, requests in them, writes of events
+    assert rooms[IDLE][:4] == [0, 0, 0, 0]
+    assert rooms[FULL][2] == 2 * 24  # the organizers' copies of the meetings of others
+    assert rooms[EDIT][3] == 1
     assert "NOT MET" not in done.stdout
     assert ET.parse(picture).getroot().tag.endswith("svg")
 
@@ -88,6 +98,25 @@ def test_a_burst_is_judged_by_its_slowest_answer_and_by_what_would_be_lost() -> 
 
     assert [verdict.met for verdict in verdicts] == [False, False, True]
     assert "10 ms (median), 500 ms (99 of 100), 3200 ms (slowest)" in str(told)
+
+
+def test_rooms_are_judged_by_requests_writes_refusals_and_what_an_echo_changes() -> None:
+    cost = Cost(3, FULL, 18, 9, 72, 0, 0, 50, 4.0, 1, 4.5, 120.0)
+    costs = [cost, *(replace(cost, scenario=scenario, requests=0) for scenario in (POLL, IDLE, MEETING, EDIT))]
+    costs[2] = replace(costs[2], requests=1)
+    costs[3] = replace(costs[3], writes=1, refused=2)
+    costs[4] = replace(costs[4], writes=1, longest=240.5)
+
+    verdicts = list(judge_rooms(Measured(costs, echoes=1, slice_seconds=240)))
+
+    assert len(verdicts) == ROOM_BOUNDS
+    assert [verdict.text.partition(" rooms")[2] for verdict in verdicts if not verdict.met] == [
+        f", {IDLE}: Graph requests",
+        f", {MEETING}: event writes",
+        ", its echo: reservation writes",
+        ": refused or too early requests",
+        ": longest slice in seconds",
+    ]
 
 
 def test_equal_figures_make_equal_pictures(tmp_path: Path) -> None:
