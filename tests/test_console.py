@@ -271,6 +271,21 @@ def test_the_guide_names_the_least_permission_of_each_sync(sync: str):
     assert judge(frozenset([least[1]]), [sync]).missing == {}
 
 
+def test_the_guide_names_the_permissions_of_rooms_and_every_state_and_warning_that_a_room_may_have():
+    permissions = re.search(r"^\| calendars \| `([\w.]+)` and `([\w.]+)`", GUIDE, re.MULTILINE)
+    states = re.findall(r"^\| `(?:active|pending|error)` \| `([\w-]+)`", GUIDE, re.MULTILINE)
+    settings = re.findall(r"^\| (on|off) \| (on|off) \| (on|off) \|.*\| ?([^| ]*) ?\|$", GUIDE, re.MULTILINE)
+
+    assert permissions
+    assert judge(frozenset(), ["calendars"]).missing == {"calendars": list(permissions.groups())}
+    refused = {"duplicate-mailbox"}  # before a room comes to it
+    assert set(states) == REMEDY.keys() - refused | {"webhook"}
+    assert [tuple(row[:3]) for row in settings] == list(itertools.product(("off", "on"), repeat=3))
+    for *flags, warning in settings:
+        policy = Policy(*(flag == "on" for flag in flags))
+        assert ((warning.strip("`"),) if warning else ()) == policy.warnings
+
+
 def test_the_guide_names_every_result_finding_and_cloud():
     clouds = get_args(ConnectionIn.model_fields["cloud"].annotation)
 
