@@ -1,4 +1,4 @@
-"""The main job from a person's seat: connect a tenant, check it, sync its people, photos and rooms, then what changed.
+"""The main job from a person's seat: connect a tenant, check it, sync what it has, then what changed.
 
 Everything goes through the HTTP API, as a vendor's portal does it; only what happens inside the tenant goes to the
 simulated cloud's control endpoint.
@@ -10,14 +10,14 @@ import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from PIL import Image, ImageChops
 
 from local.demo_calendars import show_calendars
-from local.portal import ENDED, Control, Json, Portal, Refused, Tenant
+from local.demo_directory import show_contacts, show_devices
+from local.demo_runs import Done, follow
+from local.portal import Control, Json, Portal, Refused, Tenant
 from local.printed import WIDTH, say, table
 from local.processes import ROOT, Failed
 from local.stack import Stack
@@ -25,9 +25,6 @@ from local.stack import Stack
 FOLDER = ROOT / "dist/demo"
 TENANT_FILE = ROOT / "local/tenants/contoso.json"
 NAME = "contoso"
-BAR = 30
-RUN_SECONDS = 200
-SHOWN = ("created", "updated", "unchanged", "deleted", "restored", "skipped", "failed")
 SYNCS = ("users", "photos")
 
 
@@ -42,30 +39,6 @@ def main(stack: Stack, argv: Sequence[str]) -> int:
     demo = Demo(Portal.of(stack), Control.of(stack).tenant(file["id"]), file["story"])
     demo.play(options.photos.resolve())
     return 0
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished run, with the name of the round that it was part of."""
-
-    round: str
-    run: Json
-
-    @property
-    def seconds(self) -> float:
-        started, finished = (datetime.fromisoformat(self.run[name]) for name in ("startedAt", "finishedAt"))
-        return (finished - started).total_seconds()
-
-    def row(self) -> list[str]:
-        """Its line in the summary."""
-        counts, graph = self.run["counts"], self.run["graph"]
-        written = sum(counts[name] for name in ("created", "updated", "deleted", "restored"))
-        figures = [sum(counts.values()), written, graph["requests"], graph["batched"]]
-        return [
-            f"{self.round} {self.run['sync']}",
-            *map(str, [*figures, self.run["storage"]["transactions"]]),
-            f"{self.seconds:.2f}",
-        ]
 
 
 class Demo:
@@ -95,6 +68,8 @@ class Demo:
         self._tell_changes(cursor, before)
         count, photos = self._compare()
         saved = self._save_photo(folder)
+        self._done += show_devices(self._portal, self._tenant, NAME, self._step)
+        self._done += show_contacts(self._portal, self._tenant, NAME, self._step)
         show_calendars(self._portal, self._tenant, NAME, self._step)
         self._summarise(count, photos, saved)
 
@@ -158,22 +133,7 @@ class Demo:
 
     def _sync(self, name: str) -> None:
         self._step("Sync now" if name == "first" else "Sync again: only what changed is fetched and written")
-        for sync in SYNCS:
-            progress = Progress(sync)
-            run = self._portal.start(NAME, sync)
-            run = self._portal.wait(NAME, run, seconds=RUN_SECONDS, watch=progress.show)
-            done = Done(name, run)
-            progress.end(done)
-            if run["status"] != "succeeded":
-                raise Failed(f"The {sync} sync ended as {run['status']}: {run['error']}")
-            self._explain_skipped(run)
-            self._done.append(done)
-
-    def _explain_skipped(self, run: Json) -> None:
-        lines = self._portal.items(f"connections/{NAME}/runs/{run['id']}/log")
-        remedies = {line["remedy"] for line in lines if line["outcome"] == "skipped"}
-        for remedy in sorted(remedies):
-            say(f"        skipped: {remedy}")
+        self._done += [follow(self._portal, NAME, sync, name) for sync in SYNCS]
 
     def _change_tenant(self) -> None:
         self._step(f"Meanwhile, at {self._tenant.name}")
@@ -228,10 +188,13 @@ class Demo:
         for line in table([header, *(done.row() for done in self._done)]):
             say(line)
         print()
-        say("read: people asked about; in batches: Graph requests that travelled inside others, 20 at most;")
+        say("read: items asked about; in batches: Graph requests that travelled inside others, 20 at most;")
         say("storage: table, blob and queue transactions.")
         print()
-        say(f"The portal and {self._tenant.name} agree on {people} people and {photos} photos.")
+        devices = sum(1 for _ in self._portal.items(f"connections/{NAME}/devices?state=active"))
+        contacts = sum(1 for _ in self._portal.items(f"connections/{NAME}/contacts?azureState=active"))
+        agreed = f"{people} people, {photos} photos, {devices} devices and {contacts} contacts"
+        say(f"The portal and {self._tenant.name} agree on {agreed}.")
         say(f"The photo is {saved}")
         say("To go on by yourself: python3 dev.py up")
 
@@ -275,37 +238,3 @@ def differs(ours: Json, theirs: Json) -> bool:
     names = ("displayName", "userPrincipalName", "mail", "jobTitle", "department", "mobilePhone", "accountEnabled")
     same_photo = (ours["photo"] is None) == (theirs["photo"] is None)
     return not same_photo or any(ours[name] != theirs.get(name) for name in names)
-
-
-class Progress:
-    """How far a run is: on a terminal one line that is drawn anew, elsewhere a line for every change."""
-
-    def __init__(self, sync: str) -> None:
-        self._sync = sync
-        self._live = sys.stdout.isatty()
-        self._last = ""
-
-    def show(self, run: Json) -> None:
-        """Draw the run as it is now."""
-        if run["status"] in ENDED:
-            return
-        done, total = run["progress"]["done"], run["progress"]["total"]
-        bar = f"[{'#' * (BAR * done // total if total else 0):<{BAR}}] " if self._live else ""
-        far = f", {done}{f' of {total}' if total else ''} done" if run["status"] == "running" else ""
-        self._draw(f"{self._sync:<7} {bar}{run['status']}{far}")
-
-    def end(self, done: Done) -> None:
-        """Draw what became of it."""
-        counts, requests = done.run["counts"], done.run["graph"]["requests"]
-        outcome = ", ".join(f"{counts[name]} {name}" for name in SHOWN if counts[name]) or "nothing to do"
-        cost = f"{requests} Graph request{'' if requests == 1 else 's'}, {done.seconds:.2f} s"
-        self._draw(f"{self._sync:<7} {done.run['status']}: {outcome}; {cost}")
-        if self._live:
-            print()
-
-    def _draw(self, text: str) -> None:
-        if self._live:
-            print(f"\r   {text:<{WIDTH - 4}}", end="", flush=True)
-        elif text != self._last:
-            print(f"   {text}")
-        self._last = text

@@ -29,7 +29,8 @@ def side_by_side(output: str) -> list[tuple[str, ...]]:
 
 
 def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: Path) -> None:
-    """Contoso has 10 members, 8 of them with photos; then one comes, one goes, one is renamed, two photos change."""
+    """Contoso has 10 members, 8 of them with photos; then one comes, one goes, one is renamed, two photos change. Its 6
+    devices come after a dry run, its contacts from a group, and two of them go when that is approved."""
     done = subprocess.run(
         [*DEMO, "--photos", str(tmp_path)], capture_output=True, text=True, timeout=SECONDS, check=False
     )
@@ -45,6 +46,13 @@ def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: P
     assert (read, written, requests, batched) == (3, 3, 1, 0)
     read, written, requests, batched, _ = figures(said, "again photos")
     assert (read, written, requests) == (10, 3, 2)
+    assert figures(said, "first devices")[:4] == [6, 6, 2, 0]
+    assert figures(said, "first contacts")[:3] == [9, 6, 3]
+    assert figures(said, "again contacts")[:2] == [9, 2]
+    assert figures(said, "approved contacts")[:2] == [9, 4]
+    assert re.search(
+        r"^   ADELE-LAPTOP +Workplace +Adele Vance +2024-01-15 +stale, registered twice$", said, re.MULTILINE
+    )
     for told in (
         "Status: Confirmed",
         "The client secret is wrong.",
@@ -53,7 +61,11 @@ def test_the_demo_shows_the_main_job_and_leaves_a_photo_that_decodes(tmp_path: P
         "Grace O'Brien is now Grace Novak",
         "Alex Wilber has another photo",
         "Diego Siciliani has no photo any more",
-        "agree on 10 people and 8 photos",
+        "agree on 10 people, 8 photos, 6 devices and 4 contacts",
+        "its plan would create 6 devices; in the portal there are 0",
+        "in-top-group-and-member-group",
+        "waits: delete Henrietta Müller (left)",
+        "found as azureState deleted: Diego Siciliani, Henrietta Müller",
         "Board room: pending",
         "in the portal after",
         "2 writes to the room's calendar",
