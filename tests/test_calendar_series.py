@@ -10,12 +10,14 @@ import pytest
 from storage.tables import Write
 from sync.calendars import parts, rooms, store
 from sync.calendars.model import Link
+from tests.calendars import CALENDARS
 from tests.cloud import TestTenant
 from tests.house import House
 from tests.rooms import (
     BODY,
     NAME,
     ROOMS,
+    START,
     at,
     book,
     connect,
@@ -554,3 +556,64 @@ class TestCancelAll:
         assert stored(portal, "oak", series["id"]).link.state == "deleting"
         assert to_send(portal, "oak") == [series["id"]]
         assert listed(portal) == []
+
+
+class TestSent:
+    """What becomes of it in the room's calendar."""
+
+    @pytest.fixture
+    def tenant(self, new_tenant: NewTenant) -> TestTenant:
+        return new_tenant(rooms=1, roles=CALENDARS)
+
+    @pytest.fixture
+    def active(self, house: House, tenant: TestTenant) -> House:
+        house.connect(tenant, NAME, calendars={})
+        link(house, "oak", externalCalendar=f"room1@{tenant.domain}")
+        house.work()
+        return house
+
+    def in_outlook(self, tenant: TestTenant) -> list[tuple[str, str]]:
+        """The starts and subjects of what the room's calendar has."""
+        view = f"start={START.isoformat()}&end={(START + timedelta(days=30)).isoformat()}"
+        found = []
+        for event in tenant.control.get(f"mailboxes/room1@{tenant.domain}/events?{view.replace('+', '%2B')}"):
+            found += [(one["start"]["dateTime"][:16], one["subject"]) for one in event.get("instances") or [event]]
+        return sorted(found)
+
+    def test_changed_before_it_was_sent(self, active: House, tenant: TestTenant) -> None:
+        """What was changed and cancelled of a series before Microsoft knew it arrives there with it."""
+        book(active, recurrence=daily(3))
+        _, second, third = listed(active)
+        active.call(
+            "PATCH",
+            f"{OAK}/{second['id']}",
+            {"start": at("2027-03-02T12:00"), "end": at("2027-03-02T13:00"), "title": "Special"},
+        )
+        active.call("DELETE", f"{OAK}/{third['id']}")
+
+        for _ in range(2):
+            active.run(NAME, "calendars")
+
+            assert self.in_outlook(tenant) == [("2027-03-01T14:00", "Planning"), ("2027-03-02T17:00", "Special")]
+            assert [
+                (one["start"]["dateTime"][5:16], one["title"], one["type"], one["syncState"]) for one in listed(active)
+            ] == [
+                ("03-01T09:00", "Planning", "occurrence", "synced"),
+                ("03-02T12:00", "Special", "exception", "synced"),
+            ]
+            assert active.get(f"{OAK}/{third['id']}?status=any")["syncState"] == "synced"
+
+    def test_changed_and_cancelled_after_it_was_sent(self, active: House, tenant: TestTenant) -> None:
+        """Another hour is one change in Outlook, a cancelled series is gone there."""
+        series = book(active, recurrence=daily(3))
+        active.work()
+        active.call("PATCH", f"{OAK}/{series['id']}", {"start": at("2027-03-01T15:00"), "end": at("2027-03-01T16:00")})
+        active.work()
+
+        assert self.in_outlook(tenant) == [(f"2027-03-0{day}T20:00", "Planning") for day in (1, 2, 3)]
+        assert starts(active) == ["03-01T15:00", "03-02T15:00", "03-03T15:00"]
+        assert {one["syncState"] for one in listed(active)} == {"synced"}
+        active.call("DELETE", f"{OAK}/{series['id']}")
+        active.work()
+        assert self.in_outlook(tenant) == []
+        assert active.get(f"{ROOMS}/oak")["pendingChanges"] == 0

@@ -7,7 +7,7 @@ from storage.tables import Write
 from sync.calendars.event import READ_HEADERS
 from sync.calendars.lookups import find_made, organizers_event, search_organizers_event
 from sync.calendars.mailboxes import event_path, fetch_event, is_mailbox_gone
-from sync.calendars.merge import LOCAL, MOVED
+from sync.calendars.merge import MOVED, ended_there
 from sync.calendars.model import Reservation
 from sync.calendars.outcomes import roll_back
 from sync.calendars.store import load_reservation, reservation_key
@@ -28,7 +28,7 @@ def cancel(visit: Visit, one: Reservation) -> None:
     elif note := _refusal(visit, one):
         roll_back(visit, one, note)
     else:
-        visit.ledger.put(one.linked(state="gone", payload=None, cause=one.link.cause or LOCAL))
+        visit.ledger.put(ended_there(one).linked(payload=None))
 
 
 def _refusal(visit: Visit, one: Reservation) -> str:

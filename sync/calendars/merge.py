@@ -18,6 +18,7 @@ from sync.calendars.model import (
     Person,
     Reservation,
     Status,
+    SyncState,
     Times,
     TitleSource,
     imported_id,
@@ -211,7 +212,7 @@ def _while_deleting(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     """
     cause = known.link.cause or LOCAL
     if seen.status in ("cancelled", "declined"):
-        return Verdict(known.linked(state="gone", cause=cause), "unchanged")
+        return Verdict(ended_there(known), "unchanged")
     base = known.link.base or seen.agreed()
     shown = _shown_to(known, seen, base)
     theirs = changed(base, shown)
@@ -311,12 +312,23 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], shown: Agree
         known,
         **taken,
         status=seen.status,
-        kind=seen.kind,
+        kind="exception" if _is_being_changed(known) else seen.kind,
         series=seen.series,
         original_start=seen.original_start,
         updated_at=now,
     )
     return replace(after, link=_bound(known.link, seen, shown, known.link.former if _stale(known, seen) else None))
+
+
+def _is_being_changed(known: Reservation) -> bool:
+    """Whether it is an occurrence that the portal has changed: Graph shows it as any other until it is told."""
+    return known.kind == "exception" and known.link.state == "updating"
+
+
+def ended_there(known: Reservation) -> Reservation:
+    """What the portal has ended, now that Graph has nothing of it any more."""
+    done: SyncState = "synced" if known.sync_state == "pending" else known.sync_state
+    return replace(known, sync_state=done).linked(state="gone", cause=known.link.cause or LOCAL)
 
 
 def _takes_title(known: Reservation, seen: Seen, groups: frozenset[Group]) -> bool:
@@ -331,7 +343,7 @@ def vanished(known: Reservation, now: datetime, *, declined: bool = False) -> Ve
     if known.link.state == "gone":
         return Verdict(None, "unchanged")
     if known.link.state == "deleting":
-        return Verdict(known.linked(state="gone", cause=known.link.cause or LOCAL), "unchanged")
+        return Verdict(ended_there(known), "unchanged")
     status: Status = "declined" if declined else "cancelled"
     ended = replace(
         known, status=status, updated_at=now, sync_state=_ended_state(status), note="room-declined" if declined else ""

@@ -20,13 +20,13 @@ def update(visit: Visit, one: Reservation) -> None:
     if not may_write(visit, one):
         roll_back(visit, one, "organizer-locked")
         return
+    if not _has_event(visit, one):
+        return  # an occurrence whose series is still to be sent
     for _ in range(ATTEMPTS):
         groups = changed(one.link.base or one.agreed(), one.agreed())
         if not groups:
             settle(visit, one.linked(state="linked"))
             return
-        if not _has_event(visit, one):
-            return  # an occurrence whose series is still to be sent
         if groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
             roll_back(visit, one, "room-busy")
             return
