@@ -56,11 +56,13 @@ def pictures(tenant: TestTenant, ids: Iterable[str], size: str = "240x240") -> d
 
 
 def albums(house: House, name: str) -> dict[str, bytes]:
-    """The photos that the portal serves of its active users."""
+    """The photos that the portal serves of its active users. One of those who have none is asked for as well."""
     found: dict[str, bytes] = {}
-    for key, user in house.users(name, state="active").items():
+    users = house.users(name, state="active")
+    without = [key for key, user in users.items() if user["photo"] is None]
+    for key in [*(users.keys() - without), *without[:1]]:
         answer = house.call("GET", f"connections/{name}/users/{key}/photo")
-        assert (answer.status == 200) == (user["photo"] is not None), answer.content
+        assert (answer.status == 200) == (key not in without), answer.content
         if answer.status == 200:
             found[key] = answer.content
     return found
