@@ -73,8 +73,9 @@ class Run:
 
     @property
     def done(self) -> int:
-        """Items dealt with so far."""
-        return sum(self.counts.values())
+        """Items dealt with so far, or what else the sync measures its progress by."""
+        done: int = self.checkpoint.get("done", sum(self.counts.values()))
+        return done
 
     def held_by_other(self, now: datetime) -> bool:
         """Whether a worker's lease on it still runs."""

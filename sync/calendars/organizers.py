@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync.calendars.event import Remote, Unreadable, parse_event, title_of
-from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances
+from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances, fetch_view
 from sync.calendars.merge import Seen, Title, vanished
 from sync.calendars.model import Organizer, Reservation
 from sync.calendars.visit import Visit
@@ -38,15 +38,41 @@ def may_read(visit: Visit, mailbox: str) -> bool:
 def fetch_all_copies(visit: Visit, remotes: Iterable[Remote], find: Callable[[Remote], Reservation | None]) -> Copies:
     """The organizers' copies of what is new or has changed: once for each version of the room's copy."""
     wanted: dict[str, list[str]] = {}
+    asked: list[Remote] = []
     for remote in remotes:
         known = find(remote)
         if by_room(visit, remote) or remote.cancelled or (known is not None and same(visit, known, remote)):
             continue
         if remote.ical and may_read(visit, address_of(remote)):
             wanted.setdefault(address_of(remote), []).append(remote.ical)
+            asked.append(remote)
     first = _fetch_copies(visit, [(mailbox, icals[0]) for mailbox, icals in wanted.items()])
     open_ones = {mailbox: icals[1:] for mailbox, icals in wanted.items() if may_read(visit, mailbox)}
-    return first | _fetch_copies(visit, [(mailbox, ical) for mailbox, icals in open_ones.items() for ical in icals])
+    rest = _fetch_copies(visit, [(mailbox, ical) for mailbox, icals in open_ones.items() for ical in icals])
+    copies = first | rest
+    missing = [one for one in asked if one.kind == "single" and (address_of(one), one.ical) not in copies]
+    return copies | _fetch_at_their_time(visit, missing)
+
+
+def _fetch_at_their_time(visit: Visit, remotes: Iterable[Remote]) -> dict[tuple[str, str], Remote]:
+    """The copies that no search finds: a room invited to one occurrence of a series has an event of its own, while the
+    organizer's calendar has it in the series alone. Looked for in that very time.
+    """
+    copies: dict[tuple[str, str], Remote] = {}
+    for remote in remotes:
+        mailbox = address_of(remote)
+        if not may_read(visit, mailbox):
+            continue
+        try:
+            view = fetch_view(visit.graph, mailbox, remote.times.start, remote.times.end)
+        except Forbidden:
+            visit.denials.add(mailbox, Denied("denied"), visit.work.now())
+            continue
+        for raw in view:
+            if raw.get("iCalUId") == remote.ical:
+                with suppress(Unreadable):
+                    copies[mailbox, remote.ical] = parse_event(raw, visit.room.time_zone)
+    return copies
 
 
 def _fetch_copies(visit: Visit, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Remote]:

@@ -6,6 +6,7 @@ that was sent.
 """
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,10 @@ class Board:
     full_start: datetime | None
     silent_before: datetime
     denials: Denials
+    done_before: int
+    due: dict[str, frozenset[Reason]] = field(default_factory=dict)
     quiet: dict[str, RoomState] = field(default_factory=dict)
+    looked: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
@@ -75,7 +79,7 @@ class Board:
         settings = work.settings
         assert isinstance(settings, CalendarsSettings)
         begun, state, todos = work.now(), work.state(), load_todos(data, name)
-        return cls(
+        board = cls(
             work=work,
             settings=settings,
             rooms={room.id: room for room in load_rooms(data, name)},
@@ -86,18 +90,34 @@ class Board:
             full_start=state.get(FULL_START),
             silent_before=_silent_before(work, state),
             denials=Denials(work),
+            done_before=work.run.checkpoint.get("done", 0),
         )
+        board.look_over(board.known())
+        return board
 
     def next(self) -> tuple[str, frozenset[Reason]] | None:
         """The room to look at next, and why. What waits is read again every two seconds, and before the end."""
         now = self.work.now()
         if now - self.read_at >= REREAD:
             self.reread(now)
-        found = self._most_urgent(now)
-        if found is None and now > self.read_at:
+        if not self.due and now > self.read_at:
             self.reread(now)
-            found = self._most_urgent(now)
-        return found
+        key = min(sorted(self.due), key=lambda each: urgency(self.due[each]), default=None)
+        return None if key is None else (key, self.due[key])
+
+    def look_over(self, keys: Iterable[str]) -> None:
+        """Find out which of these rooms have a reason to be looked at."""
+        now, known = self.work.now(), self.known() - self.planned
+        for key in keys:
+            self.due.pop(key, None)
+            if key in known and (found := self._reasons(key, now)):
+                self.due[key] = found
+
+    def progress(self) -> dict[str, Any]:
+        """How many rooms were looked at, of how many that have or had a reason, as a run shows it."""
+        done = self.done_before + len(self.looked)
+        total = done + len(self.due.keys() - self.looked)
+        return {"unit": "rooms", "total": total, "checkpoint": {**self.work.run.checkpoint, "done": done}}
 
     def reread(self, now: datetime) -> None:
         """What waits, and then the rooms: one that is new or was changed is heard of in the transaction that did it."""
@@ -109,6 +129,7 @@ class Board:
         if any(todo.heard for todo in self.todos.values()):
             self.rooms = {room.id: room for room in load_rooms(data, name)}
         self.read_at = now
+        self.look_over(self.known())
 
     def note_sent(self, visit: Visit) -> None:
         """What is left of what a visit has sent waits; what waited for that room need not any more."""
@@ -119,10 +140,9 @@ class Board:
         self.tried = (self.tried | left) - let_go
         self.stuck = (self.stuck | (set() if visit.full else left)) - let_go
 
-    def _most_urgent(self, now: datetime) -> tuple[str, frozenset[Reason]] | None:
-        known = self.rooms.keys() | self.states.keys() | self.todos.keys()
-        due = [(key, self._reasons(key, now)) for key in sorted(known - self.planned)]
-        return min([each for each in due if each[1]], key=lambda each: urgency(each[1]), default=None)
+    def known(self) -> set[str]:
+        """Every room that there is or was."""
+        return {*self.rooms, *self.states, *self.todos}
 
     def _reasons(self, key: str, now: datetime) -> frozenset[Reason]:
         room, state, todo = self.rooms.get(key), self.state(key), self.todos.get(key, Todo())
@@ -168,6 +188,8 @@ class Board:
 def run_calendars(work: Work) -> Finish | None:
     """One slice of the calendars sync."""
     board = Board.read(work)
+    cost = work.claim.cost
+    work.claim.cost = lambda: {**cost(), **board.progress()}
     try:
         while (found := board.next()) is not None:
             if work.time_is_up():
@@ -176,6 +198,7 @@ def run_calendars(work: Work) -> Finish | None:
             if not _look_at(board, *found):
                 board.flush()
                 return None
+            board.look_over([found[0]])
     except SignInError:
         _lapse(board)
         raise
@@ -232,6 +255,7 @@ def _is_new(todo: Todo, stuck: set[str]) -> bool:
 def _look_at(board: Board, key: str, why: frozenset[Reason]) -> bool:
     """Look at a room and store what it came to; False when the slice's time was up in the middle."""
     room = board.rooms.get(key)
+    board.looked.add(key)
     if "leave" in why:
         _leave(board, key, removed=room is None)
         return True
