@@ -16,7 +16,7 @@ from local.stack import Stack
 
 PER_ROOM = 50  # notifications about each room
 CONNECTION = "bench-rooms"
-AT_ONCE = 200  # requests under way
+AT_ONCE = 100  # requests under way
 PATIENCE_SECONDS = 3.0  # Graph takes a later answer for a slow one
 SETTLED_SECONDS = 300
 ROLES = ("Calendars.ReadWrite", "Place.Read.All")

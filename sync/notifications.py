@@ -42,6 +42,7 @@ WORKERS = 16
 PATIENCE_SECONDS = 2.5  # Graph counts an answer after 3 seconds as slow, and then holds notifications back
 KEPT = timedelta(seconds=60)
 ENABLED_FOR = timedelta(seconds=5)
+AWAKE_SECONDS = 1.0
 SENDERS = 20_000
 START_ATTEMPTS = 3
 
@@ -236,6 +237,7 @@ class _Ear:
         self._serving = False
         self._enabled_until: datetime | None = None
         self._run = ""
+        self._awake_until = 0.0
 
     def hear(self, rooms: Rooms, kind: Kind) -> "Future[bool]":
         """Have a run look at `rooms`. Done once that is stored; False where the connection does not listen."""
@@ -279,7 +281,9 @@ class _Ear:
 
     def _store(self, mine: _Round) -> bool:
         self._write(mine.rooms)
-        self._wake(mine.kind)
+        if not self._next.rooms or monotonic() >= self._awake_until:  # else the next round, which is waiting, does it
+            self._wake(mine.kind)
+            self._awake_until = monotonic() + AWAKE_SECONDS
         log.info("%s heard connection=%s rooms=%d", mine.kind, self._connection, len(mine.rooms))
         return True
 
