@@ -29,7 +29,11 @@ DELTA_PAGE = 200
 NOTIFICATIONS = 10_000
 ROOMS = 100
 SHARES = (0.001, 0.01, 0.1)  # of the users or their photos, changed before a run
-SYNCS = ("users", "photos")
+SYNCS = ("users", "photos", "devices", "contacts")
+# What is changed before a run of each. The contacts, half of the users, change with these.
+KINDS = {"users": "patch", "photos": "photo", "devices": "patchDevice"}
+ROLES = ("User.Read.All", "Device.Read.All", "GroupMember.Read.All")
+PER_GROUP = 100  # contacts in each group
 
 
 def main(stack: Stack, argv: Sequence[str]) -> int:
@@ -109,7 +113,7 @@ class Figures:
 
 
 ROW = (
-    "{users:>8}  {scenario:<22} {requests:>9} {posts:>7} {items:>9} {tokens:>7} {transactions:>8} {seconds:>9} "
+    "{users:>8}  {scenario:<25} {requests:>9} {posts:>7} {items:>9} {tokens:>7} {transactions:>8} {seconds:>9} "
     "{slices:>7} {longest:>9} {megabytes:>8}"
 )
 HEADER = "\n".join(
@@ -139,20 +143,33 @@ class Bench:
         self.measured: list[Figures] = []
 
     def size(self, users: int, latency: int, *, seed: int, changes: bool) -> None:
-        """All scenarios in a tenant of this size, where everybody counts and 6 in 10 have a photo."""
-        tenant = self._control.generate(users=users, seed=seed, guestShare=0)
+        """All scenarios in a tenant of this size, where everybody counts, 6 in 10 have a photo, there are as many devices,
+        and half of the users are contacts, in groups of PER_GROUP.
+        """
+        contacts = users // 2
+        tenant = self._control.generate(
+            users=users,
+            seed=seed,
+            guestShare=0,
+            devices=users,
+            contactGroups=ceil(contacts / PER_GROUP),
+            contactMembers=contacts,
+            roles=ROLES,
+        )
+        top = tenant.call("GET", "")["groups"][0]["id"]
         tenant.call("POST", "faults", {"latencyMs": latency})
         name = f"bench-{users}"
         self._portal.post("connections", tenant.connection(name))
         for sync in SYNCS:
-            self._portal.enable(name, sync, schedule={"mode": "manual"})
+            own = {"groupId": top} if sync == "contacts" else {}
+            self._portal.enable(name, sync, schedule={"mode": "manual"}, **own)
         for changed in (None, 0, *(ceil(users * share) for share in (SHARES if changes else [0.01]))):
-            self._both(name, tenant, users, changed)
+            self._all(name, tenant, users, changed)
 
-    def _both(self, name: str, tenant: Tenant, users: int, changed: int | None) -> None:
-        for sync, kind in zip(SYNCS, ("patch", "photo"), strict=True):
-            if changed:
-                tenant.call("POST", "mutate", {"count": changed, "seed": changed, "kinds": [kind]})
+    def _all(self, name: str, tenant: Tenant, users: int, changed: int | None) -> None:
+        for sync in SYNCS:
+            if changed and sync in KINDS:
+                tenant.call("POST", "mutate", {"count": changed, "seed": changed, "kinds": [KINDS[sync]]})
             figures = self._measure(name, tenant, sync, users, changed)
             self.measured.append(figures)
             print(figures.row(), flush=True)
@@ -216,14 +233,25 @@ def judge_burst(told: Burst) -> Iterator[Verdict]:
 
 
 def most_requests(figures: Figures) -> int:
-    """How many Graph requests a run may cost: for 10,000 users 15, then 2, and 510, then 505, batches.
+    """How many Graph requests a run may cost: for 10,000 users or devices 15, then 2, and 510, then 505, batches; for the
+    5,000 contacts of 50 groups 52, one for each page of a group and one for the group itself, then 2.
 
-    A hundredth more for a hundredth changed: a request for each page of 200 changed users after the first, and a batch
-    for each 20 changed photos.
+    A hundredth more for a hundredth changed: a request for each page of 200 changed users after the first, a batch for
+    each 20 changed photos, and for the owners of each 20 changed devices. Contacts are read anew when one has changed.
     """
     changed = figures.changed or 0
-    if figures.sync == "users":
-        return ceil(figures.users / PAGE) + 5 if figures.changed is None else 2 + max(0, ceil(changed / DELTA_PAGE) - 1)
+    pages = max(0, ceil(changed / DELTA_PAGE) - 1)
+    match figures.sync, figures.changed:
+        case "contacts", 0:
+            return 2
+        case "contacts", _:
+            return ceil(figures.users / 2 / PER_GROUP) + 2 + (2 if changed else 0)
+        case "users" | "devices", None:
+            return ceil(figures.users / PAGE) + 5
+        case "users", _:
+            return 2 + pages
+        case "devices", _:
+            return 2 + pages + ceil(changed / BATCH)
     batches = ceil(figures.users / BATCH)
     if figures.changed is None:
         return batches + max(10, batches // 50)
@@ -232,7 +260,7 @@ def most_requests(figures: Figures) -> int:
 
 # --- picture ---------------------------------------------------------------------------------------------------------
 
-COLOURS = {"users": "#0b6e99", "photos": "#c2571a"}
+COLOURS = {"users": "#0b6e99", "photos": "#c2571a", "devices": "#5b8c2a", "contacts": "#7a4fa3"}
 COSTS: dict[str, Callable[[Figures], int]] = {
     "Graph requests": lambda figures: figures.requests,
     "storage transactions": lambda figures: figures.transactions,
@@ -276,7 +304,7 @@ def _draw_changes(axes: Any, measured: Sequence[Figures], cost: Callable[[Figure
     for sync, colour in COLOURS.items():
         points = sorted((each.changed, cost(each)) for each in later if each.sync == sync)
         axes.plot(*zip(*points, strict=True), "o-", color=colour)
-    axes.set(xscale="symlog", xlabel=f"changes since the run before, of {users:,} users or their photos")
+    axes.set(xscale="symlog", xlabel=f"changes since the run before, of {users:,} users, photos or devices")
     _name_ticks(axes, {each.changed or 0 for each in later})
 
 

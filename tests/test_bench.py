@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from local.bench import Figures, draw, judge, judge_burst, most_requests
+from local.bench import SYNCS, Figures, draw, judge, judge_burst, most_requests
 from local.bench_rooms import EDIT, FULL, IDLE, MEETING, POLL, Cost, Measured, judge_rooms
 from local.bench_webhooks import Burst
 from local.measures import Memory
@@ -47,7 +47,10 @@ def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_p
     requests, posts, items, tokens, _ = costs["nothing changed, photos"]
     assert (requests, tokens) == (posts, 0)
     assert 40 <= items <= 40 + 20
-    assert len(rows) == 10
+    assert costs["first devices sync"][0] == 2
+    assert costs["first contacts sync"][:3] == [3, 2, 4]
+    assert costs["nothing changed, contacts"][0] == 2
+    assert len(rows) == 20
     assert "\n100 notifications about 2 rooms in " in done.stdout
     assert len(re.findall("^  met ", done.stdout, re.MULTILINE)) == len(rows) + 2 + 3 + ROOM_BOUNDS
     found = re.findall(r"^ +2  (\S.*?)  +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) ", done.stdout, re.MULTILINE)
@@ -71,6 +74,12 @@ def test_a_bench_of_a_small_tenant_measures_every_run_and_meets_its_bounds(tmp_p
         (10_000, "photos", None, 510),
         (10_000, "photos", 0, 505),
         (10_000, "photos", 100, 510),
+        (10_000, "devices", None, 15),
+        (10_000, "devices", 0, 2),
+        (10_000, "devices", 1_000, 56),
+        (10_000, "contacts", None, 52),
+        (10_000, "contacts", 0, 2),
+        (10_000, "contacts", 1, 54),
         (100_000, "users", None, 105),
         (100_000, "photos", None, 5_100),
         (100_000, "photos", 0, 5_050),
@@ -122,7 +131,7 @@ def test_rooms_are_judged_by_requests_writes_refusals_and_what_an_echo_changes()
 def test_equal_figures_make_equal_pictures(tmp_path: Path) -> None:
     measured = [
         replace(FIGURES, sync=sync, users=users, changed=changed)
-        for sync in ("users", "photos")
+        for sync in SYNCS
         for users in (100, 200)
         for changed in (None, 0, users // 100)
     ]
