@@ -315,10 +315,8 @@ class World:
 
     def organizers_title(self, organizer: str, event: Json) -> str:
         for own in self.events(organizer):
-            parts = [own, *own.get("instances", [])]
-            for part in parts:
-                same_start = part["start"] == event["start"] if event["type"] != "singleInstance" else part is own
-                if part["iCalUId"] == event["iCalUId"] and same_start:
+            for part in (own, *own.get("instances", [])):
+                if part["iCalUId"] == event["iCalUId"]:
                     return str(part["subject"])
         return "(no copy)"
 
