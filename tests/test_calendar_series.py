@@ -269,7 +269,7 @@ class TestLong:
         commit = data.commit
 
         def die(partition: str, writes: Any) -> list[str]:
-            if any(write.key.startswith(store.TODO) for write in writes):
+            if any(write.key.startswith(store.WAITS) for write in writes):
                 raise KeyboardInterrupt
             return commit(partition, writes)
 
@@ -329,7 +329,7 @@ class TestLong:
         commit = data.commit
 
         def die(partition: str, writes: Any) -> list[str]:
-            if any(write.key.startswith(store.TODO) for write in writes):
+            if any(write.key.startswith(store.WAITS) for write in writes):
                 raise KeyboardInterrupt
             return commit(partition, writes)
 

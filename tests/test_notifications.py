@@ -21,7 +21,7 @@ from storage.meter import METER, Meter
 from storage.queues import SCHEDULED, Queues
 from storage.tables import Conflict, Tables, Write, decode_key
 from sync import jobs, notifications
-from sync.calendars.store import TODO, heard_key
+from sync.calendars.store import WAITS, heard_key
 from sync.errors import RequestError
 from sync.http import MAX_BODY
 from sync.notifications import Notice, _Ear, parse_notice, refusal
@@ -79,7 +79,7 @@ def post(house: House, *items: Any, path: str = GRAPH) -> Answer:
 
 def heard(house: House, name: str = NAME) -> dict[str, set[str]]:
     """The rooms that a run has to look at, each with what it is asked for."""
-    rows = house.app.tables.data.scan(name, TODO)
+    rows = house.app.tables.data.scan(name, WAITS)
     return {
         decode_key(row["key"].split("|")[1]): {flag for flag in ("renew", "recreate") if row.get(flag)} for row in rows
     }
@@ -405,7 +405,7 @@ class TestNotifications:
         assert (heard(portal), heard(portal, "off"), runs(portal, "off")) == ({}, {}, [])
         portal.work()
         post(portal, items[0])
-        assert list(portal.app.tables.data.scan(NAME, TODO)) == []
+        assert list(portal.app.tables.data.scan(NAME, WAITS)) == []
 
 
 class TestLifecycle:

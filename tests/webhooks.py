@@ -122,7 +122,7 @@ def requests(house: House) -> int:
 
 
 def heard(house: House, name: str = NAME) -> dict[str, set[str]]:
-    rows = house.app.tables.data.scan(name, store.TODO)
+    rows = house.app.tables.data.scan(name, store.WAITS)
     return {row["key"].split("|")[1]: {flag for flag in ("renew", "recreate") if row.get(flag)} for row in rows}
 
 

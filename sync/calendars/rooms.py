@@ -119,7 +119,7 @@ def show_all(app: "App", connection: str, rooms: Sequence[Room]) -> list[RoomOut
         return []
     data = app.tables.data
     states = store.load_states(data, connection)
-    todo = (row["key"].split("|") for row in data.scan(connection, store.TODO, columns=()))
+    todo = (row["key"].split("|") for row in data.scan(connection, store.WAITS, columns=()))
     pending = Counter(decode_key(parts[1]) for parts in todo if parts[2] == "send")
     settings = settings_of(app, connection)
     return [render(room, states.get(room.id, RoomState()), settings, pending[room.id]) for room in rooms]

@@ -25,7 +25,7 @@ MAILBOX = "mailbox|"
 ROOM_STATE = "roomstate|"
 SLOTS = "slots|"
 RESERVATION = "res|"
-TODO = "todo|"
+WAITS = "todo|"
 REMOVED = "removed|"
 _ROOMS = TypeAdapter(Room)
 _STATES = TypeAdapter(RoomState)
@@ -57,11 +57,11 @@ def removed_key(room: str) -> str:
 
 
 def heard_key(room: str) -> str:
-    return f"{TODO}{encode_key(room)}|heard"
+    return f"{WAITS}{encode_key(room)}|heard"
 
 
 def send_key(room: str, reservation: str) -> str:
-    return f"{TODO}{encode_key(room)}|send|{encode_key(reservation)}"
+    return f"{WAITS}{encode_key(room)}|send|{encode_key(reservation)}"
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -145,8 +145,8 @@ class Todo:
 def load_todos(data: Table, connection: str) -> dict[str, Todo]:
     """What waits, by room: one transaction where nothing does."""
     found: dict[str, Todo] = {}
-    for row in data.scan(connection, TODO):
-        room, what, *_ = row["key"][len(TODO) :].split("|")
+    for row in data.scan(connection, WAITS):
+        room, what, *_ = row["key"][len(WAITS) :].split("|")
         room = decode_key(room)
         todo = found.get(room, Todo())
         if what == "heard":
