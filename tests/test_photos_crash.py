@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from sync import photos
 from sync.runs import Claim
 from tests.cloud import TestTenant
 from tests.house import House
@@ -41,15 +42,17 @@ def test_a_death_before_any_write_loses_and_doubles_nothing(
     death: int,
     second_pass: bool,
 ) -> None:
-    """With 8 batches at once, 150 changed photos take two transactions: the stretch between them is the delicate one."""
-    house = build_house(photo_batches=8)
-    tenant = new_tenant(users=180, photoShare=1, guestShare=0)
+    """A round of 20 changed photos takes two transactions: the stretch between them is the delicate one."""
+    monkeypatch.setattr(photos, "COMMIT_WRITES", 15)
+    monkeypatch.setattr(photos, "WRITES", 12)
+    house = build_house(photo_batches=1)
+    tenant = new_tenant(users=36, photoShare=1, guestShare=0)
     name = house.connect(tenant, users={}, photos={})
     house.run(name, "users")
     if second_pass:
         house.run(name, "photos")
         house.run(name, "photos")
-        tenant.control.post("mutate", {"count": 150, "seed": 1, "kinds": ["photo"]})
+        tenant.control.post("mutate", {"count": 30, "seed": 1, "kinds": ["photo"]})
     _, cursor = house.changes(name)
     house.start(name, "photos")
     die_before(death, monkeypatch)
@@ -61,9 +64,9 @@ def test_a_death_before_any_write_loses_and_doubles_nothing(
 
     assert run["status"] == "succeeded"
     assert run["slices"] == 2
-    kind, expected = ("updated", 150) if second_pass else ("created", 180)
-    assert run["counts"][kind] == pytest.approx(expected, abs=10)
-    assert sum(run["counts"].values()) == run["progress"]["total"] == 180
+    kind, expected = ("updated", 30) if second_pass else ("created", 36)
+    assert run["counts"][kind] == pytest.approx(expected, abs=2)
+    assert sum(run["counts"].values()) == run["progress"]["total"] == 36
     changes, _ = house.changes(name, cursor)
     assert max(Counter(change["id"] for change in changes).values()) == 1
     assert Counter(change["change"] for change in changes) == {kind: run["counts"][kind]}
