@@ -117,14 +117,14 @@ class Office:
         body = {"title": "Planning", **span(start or self.noon, hours), **fields}
         return self.portal("POST", f"rooms/{room}/reservations", body)
 
-    def edit(self, one: Json, room: str = "oak", **fields: Any) -> Json:
-        answer = self.ask_to_edit(one, room, **fields)
+    def edit(self, one: Json, in_room: str = "oak", /, **fields: Any) -> Json:
+        answer = self.ask_to_edit(one, in_room, **fields)
         assert answer.status == 200, answer.content
         made: Json = answer.json
         return made
 
-    def ask_to_edit(self, one: Json, room: str = "oak", **fields: Any) -> Answer:
-        return self.portal("PATCH", f"rooms/{room}/reservations/{one['id']}", fields)
+    def ask_to_edit(self, one: Json, in_room: str = "oak", /, **fields: Any) -> Answer:
+        return self.portal("PATCH", f"rooms/{in_room}/reservations/{one['id']}", fields)
 
     def cancel(self, one: Json, room: str = "oak") -> None:
         answer = self.ask_to_cancel(one, room)
