@@ -218,7 +218,7 @@ def _silent_before(work: Work, state: Row) -> datetime:
     """
     late = work.now() - state.get("polled_at", NEVER) >= POLL
     polls = late or not work.run.checkpoint.get("waiting")
-    asked: datetime = state.get(READ_START, NEVER)
+    asked: datetime = work.run.queued_at if work.run.dry_run else state.get(READ_START, NEVER)
     return max(asked, work.run.queued_at - SILENCE) if polls else asked
 
 
