@@ -106,15 +106,17 @@ class Office:
         names = ("delegation", "strictMode", "createOnUserCalendar")
         self.house.enable(NAME, "calendars", **dict(zip(names, (one == "1" for one in flags), strict=True)), **more)
 
-    def book(self, room: str = "oak", start: datetime | None = None, hours: float = 1, **fields: Any) -> Json:
+    def book(self, room: str = "oak", start: datetime | None = None, **fields: Any) -> Json:
         """A reservation made in the portal, not sent yet."""
-        answer = self.ask_to_book(room, start, hours, **fields)
+        answer = self.ask_to_book(room, start, **fields)
         assert answer.status == 201, answer.content
         made: Json = answer.json
         return made
 
-    def ask_to_book(self, room: str = "oak", start: datetime | None = None, hours: float = 1, **fields: Any) -> Answer:
-        body = {"title": "Planning", **span(start or self.noon, hours), **fields}
+    def ask_to_book(
+        self, room: str = "oak", start: datetime | None = None, *, zone: str = "UTC", **fields: Any
+    ) -> Answer:
+        body = {"title": "Planning", **span(start or self.noon, zone=zone), **fields}
         return self.portal("POST", f"rooms/{room}/reservations", body)
 
     def edit(self, one: Json, in_room: str = "oak", /, **fields: Any) -> Json:
@@ -158,10 +160,10 @@ class Office:
 
     # --- what happens in Outlook -------------------------------------------------------------------------------------
 
-    def meet(self, who: int = 0, *rooms: str, start: datetime | None = None, hours: float = 1, **body: Any) -> Json:
+    def meet(self, who: int = 0, *rooms: str, start: datetime | None = None, zone: str = "UTC", **body: Any) -> Json:
         """Somebody books rooms (oak's) for a meeting; their own event."""
         invited = [room_attendee(self._linked.get(room, room)) for room in rooms or ("oak",)]
-        event = {"subject": "Planning", **span(start or self.noon, hours), "attendees": invited, **body}
+        event = {"subject": "Planning", **span(start or self.noon, zone=zone), "attendees": invited, **body}
         return self.outlook("POST", self.people[who], "", event)
 
     def outlook(self, method: str, mailbox: str, event: str = "", body: Json | None = None) -> Json:

@@ -9,8 +9,8 @@ import pytest
 
 from storage.tables import Write
 from sync import jobs
-from sync.calendars import findings, store
-from sync.calendars.event import Remote, Unreadable
+from sync.calendars import store
+from sync.calendars.event import Remote, Unreadable, parse_event
 from tests.office import DAY, HOUR, NAME, Json, Office, graph_time, make_office, office, span, weekly
 
 __all__ = ["make_office", "office"]
@@ -361,14 +361,13 @@ def test_an_unreadable_event(office: Office, monkeypatch: pytest.MonkeyPatch) ->
     office.outlook("PATCH", "oak", broken["id"], {"subject": "Broken"})
     meetings_after = {"subject": "Event 2", **span(office.noon + 2 * HOUR)}
     office.outlook("POST", "oak", body=meetings_after)
-    real = findings.parse_event
 
     def unreadable(raw: Json, zone: str) -> Remote:
         if raw.get("id") == broken["id"]:
             raise Unreadable("unreadable-time")
-        return real(raw, zone)
+        return parse_event(raw, zone)
 
-    monkeypatch.setattr(findings, "parse_event", unreadable)
+    monkeypatch.setattr("sync.calendars.findings.parse_event", unreadable)
     run = office.full()
 
     assert (run["status"], run["counts"]["failed"]) == ("partial", 1)
