@@ -389,7 +389,7 @@ class ContactGroupOut(Model):
 
 
 _Text = Annotated[str, Field(max_length=256)]
-_Display = Annotated[str, Field(min_length=1, max_length=256)]
+_Display = Annotated[str, Field(min_length=1, max_length=256, pattern=r"\S")]
 
 
 class ContactIn(Model):

@@ -82,6 +82,7 @@ def test_remove(house: House, tenant: TestTenant) -> None:
     [
         ({}, ["/displayName"]),
         ({"displayName": ""}, ["/displayName"]),
+        ({"displayName": " \t"}, ["/displayName"]),
         ({"displayName": None, "mail": 5}, ["/displayName", "/mail"]),
         ({"displayName": "x" * 257, "groups": []}, ["/displayName", "/groups"]),
         ({"displayName": "A", "azureState": "active"}, ["/azureState"]),

@@ -25,6 +25,7 @@ from tests.house import UNGUARDED, House
         ("\N{LATIN CAPITAL LETTER E WITH ACUTE}mile", "emile"),
         ("Stra\N{LATIN SMALL LETTER SHARP S}e", "STRASSE"),
         ("Jane\N{NO-BREAK SPACE}Doe", "jane doe"),
+        ("Jane\N{ZERO WIDTH SPACE} D\N{SOFT HYPHEN}oe\0", "jane doe"),
     ],
 )
 def test_fold(one: str, other: str) -> None:
@@ -89,6 +90,17 @@ def test_source() -> None:
         {"displayName": "Ann", "givenName": None, "surname": None, "mail": None, "mobilePhone": "1", "direct": True}
         | {"groups": ["a", "b"]}
     )
+
+
+def test_half_characters() -> None:
+    """Where a name was cut in the middle of a character, a mark stands in its place: storage takes no half ones."""
+    tree = Tree()
+    tree.add({"@odata.type": "#microsoft.graph.group", "id": "g", "displayName": "Team \ud83d"}, None)
+    found = source(Person({"displayName": "Ann \ud83d", "mobilePhone": "\udc00"}, direct=True), frozenset())
+
+    assert tree.groups == {"g": "Team \ufffd"}
+    assert isinstance(found, Present)
+    assert (found.fields["displayName"], found.fields["mobilePhone"]) == ("Ann \ufffd", "\ufffd")
 
 
 @pytest.mark.parametrize(

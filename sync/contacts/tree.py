@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sync.graph.protocol import whole_text
 from sync.mirror import Source, Unreadable
 from sync.plan import Present
 from sync.runs import LogLine
@@ -69,20 +70,28 @@ class Tree:
                 person.groups.add(group)
         elif kind == GROUP_TYPE and group is None:
             name = member.get("displayName")
-            self.groups[item_id] = name if isinstance(name, str) else None
+            self.groups[item_id] = whole_text(name) if isinstance(name, str) else None
         else:
             self.left_out.append((item_id, _KINDS.get(str(kind), "unknown-kind")))
 
 
+def _whole(value: Any) -> Any:
+    return whole_text(value) if isinstance(value, str) else value
+
+
 def fold(name: str) -> str:
-    """A name as it is compared: without case, accents and superfluous spaces."""
-    plain = "".join(part for part in unicodedata.normalize("NFKD", name) if not unicodedata.combining(part))
-    return " ".join(plain.casefold().split())
+    """A name as it is compared: without case, accents, superfluous spaces, and characters that nobody sees."""
+    spaced = " ".join(unicodedata.normalize("NFKD", name).split())
+    return "".join(part for part in spaced if _seen(part)).casefold()
+
+
+def _seen(part: str) -> bool:
+    return not unicodedata.combining(part) and not unicodedata.category(part).startswith("C")
 
 
 def source(person: Person, taken: frozenset[str]) -> Source:
     """What the tree says of one person; `taken` are the folded names of the portal's own contacts."""
-    values = {name: person.fields.get(name) for name in FIELDS}
+    values = {name: _whole(person.fields.get(name)) for name in FIELDS}
     if not all(value is None or isinstance(value, str) for value in values.values()):
         return Unreadable("unreadable-field")
     if values["displayName"] is None:
