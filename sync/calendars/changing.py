@@ -118,7 +118,7 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
             )
         revised = reservations.revise(known, patch, to.room.time_zone, desk.now)
         rules.check_change(known, revised, desk.policy)
-        rules.check_move(known)
+        rules.check_reach(known, desk.policy)
         former, former_etag = store.load_reservation(data, desk.name, to.room.id, known.id) or (None, None)
         here = rules.moved(known, revised, to.room, former, desk.now)
         left = rules.left_behind(known, to.room.id, desk.now)

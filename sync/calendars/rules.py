@@ -9,6 +9,10 @@ from sync.calendars.reservations import fresh_link
 from sync.calendars.series import LOCAL
 from sync.errors import RequestError
 
+MOVED = "moved"
+FROM = "from:"
+"""The cause of a link whose organizer's copy still names another room: with the id of that one."""
+
 _SHARED = ("title", "private", "times", "recurrence", "attendees")
 _SENT = ("title", "private", "times", "recurrence")
 
@@ -49,12 +53,6 @@ def _locked() -> RequestError:
         status=409,
         remedy="Have the organizer change it in Outlook, or enable user calendar delegation.",
     )
-
-
-def check_move(known: Reservation) -> None:
-    """Raises RequestError `organizer-locked` for a meeting in its organizer's calendar, which names its room itself."""
-    if known.link.organizer != "room" and not unsent(known):
-        raise _locked()
 
 
 def next_edition(one: Reservation) -> Reservation:
@@ -103,19 +101,29 @@ def cancelled(known: Reservation, now: datetime) -> Reservation:
 def moved(
     known: Reservation, revised: Reservation, room: Room, former: Reservation | None, now: datetime
 ) -> Reservation:
-    """The reservation in another `room`. Where it was there before, and its event still is, that one is taken up again."""
-    on_user = known.link.organizer == "user"
+    """The reservation in another `room`. `former` is what it left there when it was moved away from it before."""
     times = revised.times
     here = replace(
         revised,
         room=room.id,
         times=Times.days(times.first, times.last, room.time_zone) if times.first and times.last else times,
-        generation=max(known.generation, former.generation if former else 0) + 1,
-        status="awaitingRoom" if on_user else "confirmed",
         sync_state="pending",
         note="",
         updated_at=now,
-        link=fresh_link("user" if on_user else "room", room, revised.owner),
+    )
+    if known.link.organizer == "room" or unsent(known):
+        return _made_there(known, here, room, former)
+    return _invited_there(known, here, former)
+
+
+def _made_there(known: Reservation, here: Reservation, room: Room, former: Reservation | None) -> Reservation:
+    """It gets an event in the new room; where it was there before, and its event still is, that one is taken up again."""
+    on_user = known.link.organizer == "user"
+    here = replace(
+        here,
+        generation=max(known.generation, former.generation if former else 0) + 1,
+        status="awaitingRoom" if on_user else "confirmed",
+        link=fresh_link("user" if on_user else "room", room, here.owner),
     )
     if former is not None and former.link.state == "deleting":
         link = replace(former.link, state="updating" if former.link.room_event else "creating", cause="")
@@ -123,7 +131,19 @@ def moved(
     return here
 
 
+def _invited_there(known: Reservation, here: Reservation, former: Reservation | None) -> Reservation:
+    """Its organizer's copy names another room, from which an answer is awaited. Microsoft knows of the last room that it
+    was told of: back there, nothing has happened.
+    """
+    told = known.link.cause.startswith(FROM) and known.link.cause.removeprefix(FROM)
+    link = replace(known.link, state="updating", former=None, room_event="", room_etag="")
+    if told == here.room and former is not None:
+        return replace(here, status="confirmed", link=replace(link, room_event=former.link.room_event, cause=""))
+    return replace(here, status="awaitingRoom", link=replace(link, cause=FROM + (told or known.room)))
+
+
 def left_behind(known: Reservation, room: str, now: datetime) -> Reservation:
-    """What stays in the old room of a reservation that was moved, until its event there is deleted."""
-    gone = replace(known, status="cancelled", sync_state="pending", note="", updated_at=now)
-    return gone.linked(state="gone" if known.link.state == "gone" else "deleting", cause=f"moved:{room}")
+    """What stays in the old room of a reservation that was moved. An event of the room's own is to be deleted."""
+    over = known.link.state == "gone" or known.link.organizer != "room"
+    gone = replace(known, status="cancelled", sync_state="synced" if over else "pending", note="", updated_at=now)
+    return gone.linked(state="gone" if over else "deleting", cause=f"{MOVED}:{room}")

@@ -7,6 +7,7 @@ from sync.calendars.lookups import BUSY, look_first, organizers_event, search_or
 from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import LOCAL, changed, decide, vanished
 from sync.calendars.model import Link, Reservation, imported_id
+from sync.calendars.moves import invite, is_moved
 from sync.calendars.organizers import see_organizers
 from sync.calendars.outcomes import look_again, roll_back, settle
 from sync.calendars.visit import Visit
@@ -16,12 +17,17 @@ ATTEMPTS = 2
 
 
 def update(visit: Visit, one: Reservation) -> None:
-    """Send what has changed of `one`. Where it was changed in Outlook, too, both are merged and it is tried once more."""
-    if not may_write(visit, one):
+    """Send what has changed of `one`, unless it is an occurrence whose series is still to be sent."""
+    if is_moved(one):
+        invite(visit, one)
+    elif not may_write(visit, one):
         roll_back(visit, one, "organizer-locked")
-        return
-    if not _has_event(visit, one):
-        return  # an occurrence whose series is still to be sent
+    elif _has_event(visit, one):
+        _update(visit, one)
+
+
+def _update(visit: Visit, one: Reservation) -> None:
+    """Where it was changed in Outlook, too, both are merged and it is tried once more."""
     for _ in range(ATTEMPTS):
         groups = changed(one.link.base or one.agreed(), one.agreed())
         if not groups:

@@ -1,0 +1,92 @@
+"""Meetings in their organizers' calendars that the portal has moved to another room: the organizer's copy names that one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from storage.tables import Write
+from sync.calendars import store
+from sync.calendars.event import READ_HEADERS, render_update
+from sync.calendars.lookups import organizers_event
+from sync.calendars.mailboxes import event_path
+from sync.calendars.merge import REMOTE, changed, vanished
+from sync.calendars.model import Reservation, Room
+from sync.calendars.outcomes import reject, settle
+from sync.calendars.rules import FROM
+from sync.calendars.visit import Visit
+from sync.errors import Changed, Forbidden, GraphError, NotFound
+from sync.feed import Change
+
+
+def is_moved(one: Reservation) -> bool:
+    """Whether the organizer's copy has to be told of another room."""
+    return one.link.cause.startswith(FROM)
+
+
+def invite(visit: Visit, one: Reservation) -> None:
+    """Put this room into the organizer's copy, in the place of the former one, with whatever else has changed.
+
+    A copy that was changed meanwhile is tried again by the next run. Where the organizer's mailbox does not take it, the
+    reservation is again in its former room.
+    """
+    if not visit.policy.write_user:
+        _go_back(visit, one, "organizer-locked")
+        return
+    old = store.load_room(visit.work.app.tables.data, visit.work.connection, one.link.cause.removeprefix(FROM))
+    try:
+        answer = _patch(visit, one, old[0] if old else None)
+    except Changed:
+        return
+    except Forbidden:
+        _go_back(visit, one, "user-mailbox-denied")
+    except NotFound:
+        visit.ledger.apply(one, vanished(one, visit.work.now()))
+    except GraphError:
+        _go_back(visit, one, "graph-refused")
+    else:
+        etag = str(answer.get("@odata.etag", ""))
+        told = one.linked(state="linked", cause="", base=one.agreed(), organizer_etag=etag)
+        visit.set(awaiting=True)
+        settle(visit, told)
+
+
+def _patch(visit: Visit, one: Reservation, old: Room | None) -> Mapping[str, Any]:
+    path = event_path(one.link.organizer_address, organizers_event(visit, one))
+    event = visit.graph.get(path, params={"$select": "attendees"}, headers=READ_HEADERS)
+    body = render_update(one, changed(one.link.base or one.agreed(), one.agreed()))
+    body |= render_room(event.get("attendees") or (), visit.room, old.external_calendar if old else "")
+    headers = {**READ_HEADERS, "If-Match": str(event.get("@odata.etag", "*"))}
+    return visit.graph.write("PATCH", path, body, headers=headers)
+
+
+def render_room(attendees: Any, room: Room, former: str) -> dict[str, Any]:
+    """The attendees of an event with the room in the place of the `former` one, and its location (Learn: Update event)."""
+    others = [
+        {name: each[name] for name in ("type", "emailAddress") if name in each}
+        for each in attendees
+        if str(each.get("emailAddress", {}).get("address", "")).lower() not in (former, room.external_calendar)
+    ]
+    address = {"name": room.display_name, "address": room.external_calendar}
+    return {
+        "attendees": [*others, {"type": "resource", "emailAddress": address}],
+        "location": {"displayName": room.display_name, "locationEmailAddress": room.external_calendar},
+    }
+
+
+def _go_back(visit: Visit, one: Reservation, note: str) -> None:
+    """The reservation is again where Microsoft has it; where that room is no more, it is nowhere."""
+    data, name, now = visit.work.app.tables.data, visit.work.connection, visit.work.now()
+    room = one.link.cause.removeprefix(FROM)
+    old, new = (store.load_reservation(data, name, each, one.id) for each in (room, visit.room.id))
+    if old is None or new is None:
+        reject(visit, one, note, REMOTE)
+        return
+    back = replace(old[0], status="confirmed", sync_state="rejected", note=note, updated_at=now)
+    row = store.reservation_row(back.linked(state="linked", cause=""))
+    writes = [
+        Write("replace", store.reservation_key(room, one.id), row, old[1]),
+        Write("delete", store.reservation_key(visit.room.id, one.id), etag=new[1]),
+        *(store.touch_slots(each) for each in (room, visit.room.id)),
+    ]
+    visit.work.claim.commit(now, writes, changes=[Change("reservation", one.id, "updated")])
+    visit.close()
