@@ -489,11 +489,12 @@ def test_settings_that_change_between_slices(
     house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch, mode: str, before: bool
 ) -> None:
     """A run whose settings are changed between two slices ends with those who belong to the new ones."""
-    paged(monkeypatch, 100)
-    tenant = new_tenant(users=230, guestShare=0.3)
+    paged(monkeypatch, 20)
+    tenant = new_tenant(users=46, guestShare=0.3)
+    tenant.control.post("faults", {"deltaPage": 40})
     name = house.connect(tenant, users={"includeGuests": before, **UNGUARDED})
     house.run(name, "users")
-    tenant.control.post("mutate", {"count": 220, "seed": 1, "kinds": ["patch"]})
+    tenant.control.post("mutate", {"count": 44, "seed": 1, "kinds": ["patch"]})
     with monkeypatch.context() as patch:
         patch.setattr("sync.jobs.Work.time_is_up", lambda work: work.run.done > 0)
         run_id = house.start(name, "users", mode=mode)
@@ -593,11 +594,12 @@ def test_untidy_paging(house: House, new_tenant: NewTenant, monkeypatch: pytest.
 
 def test_delta_over_several_pages(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many changes come over several pages of delta; the link is kept only after the last one."""
-    paged(monkeypatch, 999, 50)
-    tenant = new_tenant(users=260, guestShare=0)
+    paged(monkeypatch, 999, 10)
+    tenant = new_tenant(users=52, guestShare=0)
+    tenant.control.post("faults", {"deltaPage": 40})
     name = house.connect(tenant, users={})
     house.run(name, "users")
-    changed = tenant.control.post("mutate", {"count": 250, "seed": 1, "kinds": ["patch"]})["patch"]
+    changed = tenant.control.post("mutate", {"count": 50, "seed": 1, "kinds": ["patch"]})["patch"]
 
     run = house.run(name, "users")
 
@@ -607,11 +609,12 @@ def test_delta_over_several_pages(house: House, new_tenant: NewTenant, monkeypat
 
 def test_expiry_between_delta_pages(house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page link of delta that expires becomes a full read; what was told already is not told again."""
-    tenant = new_tenant(users=230, guestShare=0)
+    tenant = new_tenant(users=46, guestShare=0)
+    tenant.control.post("faults", {"deltaPage": 40})
     name = house.connect(tenant, users={})
     house.run(name, "users")
     _, cursor = house.changes(name)
-    changed = tenant.control.post("mutate", {"count": 220, "seed": 1, "kinds": ["patch"]})["patch"]
+    changed = tenant.control.post("mutate", {"count": 44, "seed": 1, "kinds": ["patch"]})["patch"]
     expire_pages(monkeypatch, tenant, {2})
 
     run = house.run(name, "users")

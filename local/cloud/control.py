@@ -34,8 +34,8 @@ Behaviour of Graph towards one tenant
   GET    /tenants/{t}/faults
   POST   /tenants/{t}/faults            replaces all: {"latencyMs","unitsPer10s","rate429","rate503","rate504","rateReset",
          "rateBatchItem","retryAfter":{"style":"seconds|decimal|date|absent","seconds"},"untidyPaging",
-         "retriedPageLinksFail","expiredDelta":"gone|syncStateNotFound|syncStateInvalid|resyncRequired","seed"} and those
-         of calendars below; {} ends them. untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
+         "retriedPageLinksFail","expiredDelta":"gone|syncStateNotFound|syncStateInvalid|resyncRequired","deltaPage":
+         objects of the directory on a page of delta (200),"seed"} and those of calendars below; {} ends them. untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
          retriedPageLinksFail: a page link from an answer to a retried request does not work.
   GET    /tenants/{t}/clock             {"now"}
   POST   /tenants/{t}/clock {"advanceSeconds": n}

@@ -13,7 +13,6 @@ from local.cloud.odata import bad, refuse_options, selected
 from local.cloud.paging import link, open_page_token, page_token, preferred_page_size, seal, unseal, untidy
 from local.cloud.protocol import Answer, Call, Refused, Route
 
-PAGE = 200
 MOST_LINKS = 200
 TOKEN_LIFE = timedelta(days=7)
 MOST_IDS = 50
@@ -122,7 +121,7 @@ def _expired(call: Call, kind: Kind) -> Refused:
 def _page(call: Call, this: Round) -> Answer:
     if untidy(call):
         return _answer(call, this, [], this.position)
-    items, after = _take(call, this, preferred_page_size(call) or PAGE)
+    items, after = _take(call, this, preferred_page_size(call) or call.tenant.faults.delta_page)
     return _answer(call, this, items + _repeats(call, this), after)
 
 

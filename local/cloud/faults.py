@@ -32,6 +32,7 @@ class Faults(Model):
     rate_batch_item: float = Field(default=0, ge=0, le=1)
     retry_after: RetryAfter = RetryAfter()
     untidy_paging: bool = False
+    delta_page: PositiveInt = 200
     retried_page_links_fail: bool = False
     expired_delta: ExpiredDelta = "gone"
     seed: int = 0
