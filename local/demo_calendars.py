@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as wall_time
 from functools import partial
+from itertools import takewhile
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -109,12 +110,13 @@ class _Room:
     def meet(self, day: date) -> None:
         room = {"type": "resource", "emailAddress": {"address": self.address, "name": "Board room"}}
         body = {"subject": MEETING, **moments(day, 11), "attendees": [room]}
+        before = self._until("The sync does not come to rest", self._rest)["id"]
         sent = self._delivered()
         begun = time.monotonic()
         self.tenant.call("POST", f"mailboxes/{ORGANIZER}/events", body)
         taken = self._until("The meeting has not arrived", lambda: self._reserved(MEETING))
         seconds = time.monotonic() - begun
-        run = self._notified()
+        run = self._notified(before)
         told, requests = self._delivered() - sent, run["graph"]["requests"]
         say(f"{told} notifications, one run, {requests} Graph requests; in the portal after {seconds:.1f} s,")
         say(f"{DELAY_SECONDS} of them waiting for the other notifications of the same booking.")
@@ -204,10 +206,10 @@ class _Room:
         found = self._reservations(day - timedelta(days=1), day + timedelta(days=2))
         return next((one for one in found if one["title"] == title and span(one) == when), None)
 
-    def _notified(self) -> Json:
-        """The newest run that a notification has started, when it is over."""
-        runs = self.portal.get(f"connections/{self.connection}/runs?sync=calendars&top=10")["items"]
-        run = next((run for run in runs if run["trigger"] == "notification"), None)
+    def _notified(self, before: str) -> Json:
+        """The run that a notification has started first after the run `before`, when it is over."""
+        later = [*takewhile(lambda run: run["id"] != before, self._runs())]
+        run = next((run for run in reversed(later) if run["trigger"] == "notification"), None)
         if run is None:
             raise Failed("No notification has started a run.")
         if run["status"] not in ENDED:
@@ -215,6 +217,16 @@ class _Room:
         if run["status"] != "succeeded":
             raise Failed(f"The calendars sync ended as {run['status']}: {run['error']}")
         return run
+
+    def _rest(self) -> Json | None:
+        """The newest run, when all are over: a notification that comes while one works would not start its own."""
+        runs = self._runs()
+        return runs[0] if all(run["status"] in ENDED for run in runs) else None
+
+    def _runs(self) -> list[Json]:
+        """The last runs, the newest first."""
+        runs: list[Json] = self.portal.get(f"connections/{self.connection}/runs?sync=calendars&top=10")["items"]
+        return runs
 
     def _delivered(self) -> int:
         delivered: int = self.tenant.call("GET", "notifications/counts")["delivered"]
