@@ -111,7 +111,7 @@ def _token(app: "App", connection: Connection, report: _Report) -> str | None:
     try:
         token = app.sign_in(connection, credential).token(fresh=True)
     except SignInError as error:
-        report.failed = "expired" if error.expired else "failed"
+        report.failed = "expired" if error.expired or connection.status == "expired" else "failed"
         report.add("token", "error", error.code, error.detail, error.remedy)
         return None
     except Deferred as error:

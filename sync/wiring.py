@@ -36,6 +36,7 @@ from sync.graph.signin import Certificate, ClientSecret, Credential, Federated, 
 from sync.jobs import Executor
 from sync.models import CertificateIn, ClientSecretIn, CredentialIn, ManagedIdentityIn
 from sync.notifications import Inbox
+from sync.runs import STATE
 from sync.settings import Settings
 
 EXECUTORS: Mapping[str, Executor] = {
@@ -57,6 +58,8 @@ FEDERATION = {
     "usGovDod": "api://AzureADTokenExchangeUSGov",
     "china": "api://AzureADTokenExchangeChina",
 }
+# What Entra says of a credential that it does not know (any more): secret, certificate, federated credential.
+REVOKED = frozenset({7000215, 700027, 700213, 70021})
 _CERTIFICATE_MINUTES = 10
 _SIGN_INS = 500
 
@@ -226,10 +229,15 @@ class App:
         return found is not None and found.status == "expired"
 
     def mark_sign_in_failed(self, name: str, error: SignInError) -> None:
-        """Show on the connection that Entra refuses its credential."""
+        """Show on the connection that Entra refuses its credential: as expired also where it worked once and was revoked."""
+        lapsed = error.expired or (error.aadsts in REVOKED and self._has_worked(name))
         with suppress(Conflict, RequestError):  # changed or removed meanwhile: whoever did that knows better
             connection = connections.load(self, name)
-            connections.save(self, replace(connection, status="expired" if error.expired else "failed"))
+            connections.save(self, replace(connection, status="expired" if lapsed else "failed"))
+
+    def _has_worked(self, name: str) -> bool:
+        """Whether any sync of the connection has ever come to an end: a new credential is tried before it is taken."""
+        return any(row.get("j_cursor") for row in self.tables.data.scan(name, STATE))
 
     def create(self) -> None:
         """Make the tables, the queues and the container that are missing."""

@@ -27,6 +27,12 @@ def lapse(house: House, tenant: TestTenant) -> None:
     house.app._sign_ins.clear()
 
 
+def revoke(house: House, tenant: TestTenant) -> None:
+    """The app's secret is removed, and no token of it is left."""
+    tenant.control.delete(f"apps/{tenant.client_id}/secrets/{tenant.app['secrets'][0]['keyId']}")
+    house.app._sign_ins.clear()
+
+
 def rotate(house: House, tenant: TestTenant) -> None:
     """The admin makes a new secret and enters it."""
     secret = tenant.control.post(f"apps/{tenant.client_id}/secrets")["value"]
@@ -152,21 +158,37 @@ def test_nothing_is_tried_while_it_is_lapsed(house: House, new_tenant: NewTenant
 
 
 def test_a_revoked_secret(house: House, new_tenant: NewTenant) -> None:
-    """A secret that was removed fails the run with its cause; nothing is deleted, and a rotation heals it."""
+    """A secret that worked and was removed is a lapse too: nothing is deleted or tried again, and a rotation heals it."""
     tenant = new_tenant(users=15, guestShare=0)
     house.connect(tenant, NAME, users=HOURLY)
     house.run(NAME, "users")
-    tenant.control.delete(f"apps/{tenant.client_id}/secrets/{tenant.app['secrets'][0]['keyId']}")
-    house.app._sign_ins.clear()
+    revoke(house, tenant)
 
     run = house.run(NAME, "users", mode="full")
 
-    assert (run["status"], run["counts"]["deleted"]) == ("failed", 0)
-    assert run["error"]["code"].startswith("aadsts-")
-    assert status(house) in ("failed", "expired")
+    assert (run["status"], run["error"]["code"], run["counts"]["deleted"]) == ("failed", "aadsts-7000215", 0)
+    assert status(house) == "expired"
+    assert house.call("POST", f"connections/{NAME}/check").json["status"] == "expired"
     assert len(house.users(NAME, state="active")) == 15
+    house.clock.ahead += LATER
+    assert tick(house) == 0
     rotate(house, tenant)
-    assert (status(house), house.run(NAME, "users", mode="full")["status"]) == ("unchecked", "succeeded")
+    assert status(house) == "unchecked"
+    assert tick(house) > 0
+    assert runs(house)[0]["status"] == "succeeded"
+
+
+def test_a_secret_that_never_worked(house: House, new_tenant: NewTenant) -> None:
+    """A wrong secret is no lapse: the connection has failed, and each scheduled run tells so."""
+    tenant = new_tenant(users=15, guestShare=0)
+    house.connect(tenant, NAME, users=HOURLY)
+    revoke(house, tenant)
+
+    run = house.run(NAME, "users")
+
+    assert (run["error"]["code"], status(house)) == ("aadsts-7000215", "failed")
+    house.clock.ahead += LATER
+    assert tick(house) > 0
 
 
 def test_manual_syncs_stay_manual(house: House, new_tenant: NewTenant) -> None:
