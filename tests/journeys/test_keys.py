@@ -1,11 +1,12 @@
-"""Who may call what: everything needs the key, but the health check and the page without data."""
+"""Who may call what: everything needs the key, but the health check, the page without data, and what Graph calls."""
 
 import pytest
 
 from local.portal import Portal
 from sync.api import OPERATIONS
 
-OPEN = {"get_health", "get_console"}
+# What comes from Graph has no key, and proves itself by its clientState.
+OPEN = {"get_health", "get_console", "receive_notifications", "receive_lifecycle_events"}
 
 
 @pytest.mark.parametrize("operation", sorted(set(OPERATIONS) - OPEN))
