@@ -23,7 +23,7 @@ from sync.errors import TenantsyncError
 from sync.feed import Change
 from sync.jobs import Work
 from sync.plan import Absent, Decision, Present, Stored, decide, digest, planned
-from sync.runs import LINES, LOG, PLAN, LogLine, PlanLine
+from sync.runs import LINES, LOG, PLAN, LogLine, Outcome, PlanLine
 from sync.sync_settings import GuardIn
 
 PURGE = "purge|"
@@ -32,6 +32,7 @@ PAUSE = timedelta(seconds=3)
 GONE = "gone-for-good"
 WRITES = 95  # rows of a transaction of 100, less those of run, feed, head, and one each of log and plan
 DELETIONS = 31  # three rows each
+MOST_LOGGED = 10  # rows of log lines in one transaction
 QUIET = ("skipped", "failed")  # outcomes that no row tells of: a listing that is read again counts them anew
 COLUMNS = ("digest", "state", "mark", "seen", "absent", "invited")
 
@@ -159,7 +160,8 @@ class Mirror(Deletions):
             return _tombstone(key, self.work.now(), GONE), None
         if known is None or isinstance(source, Absent) or (not back and known.seen == seen):
             return [], None
-        return [Write("merge", key, {"seen": seen, "absent": ""}), *freed], known._replace(seen=seen, absent="")
+        after = known._replace(seen=seen, absent="", mark=mark)
+        return [Write("merge", key, {"seen": seen, "absent": "", "mark": mark}), *freed], after
 
     def start_over(self, again: At) -> None:
         """Go on from `again` as if this run had read nothing: what no row tells of is neither counted nor logged twice."""
@@ -195,7 +197,7 @@ class Mirror(Deletions):
             writes, _ = self._note_absent(key, reason, known, mark)
             batch.add(writes)
             if self.dry:
-                batch.propose(self.id(key), reason, at)
+                batch.propose(self.id(key), reason)
             if self.work.time_is_up():
                 batch.flush(at)
                 return at
@@ -224,7 +226,7 @@ class Mirror(Deletions):
         batch = Batch(self)
         for row in self.waiting():
             if self.id(row["row"]) not in self.in_plan:
-                batch.propose(self.id(row["row"]), row["reason"], at)
+                batch.propose(self.id(row["row"]), row["reason"])
         following = {"stage": "done"}
         batch.flush(following)
         if self.counted:
@@ -337,18 +339,25 @@ class Batch:
         if invite and not self._mirror.dry:
             self._changes.append(Change(entity, item_id, "invited"))
         if self._mirror.dry:
-            self._add(PlanLine(entity, item_id, *planned(decision.outcome, decision.reason)))
+            self._show(PlanLine(entity, item_id, *planned(decision.outcome, decision.reason)))
         self._count(item_id, decision, quiet=not writes or decision.outcome in QUIET)
 
-    def propose(self, item_id: str, reason: str, at: At | None = None) -> None:
-        """Show a deletion in the plan of a dry run; a plan that grows long is committed, with the checkpoint `at`."""
-        self._add(PlanLine(self._mirror.kind.entity, item_id, "delete", reason))
+    def propose(self, item_id: str, reason: str) -> None:
+        """Show a deletion in the plan of a dry run."""
+        self._show(PlanLine(self._mirror.kind.entity, item_id, "delete", reason))
         if self._mirror.counted:
             self._quiet["deleted"] += 1
-        if at is not None and len(self._plan) >= LINES:
-            self.flush(at)
 
-    def _add(self, line: PlanLine) -> None:
+    def tell(self, line: LogLine, outcome: Outcome | None) -> None:
+        """Log what belongs to no item of this kind; it counts as `outcome`, if at all."""
+        self._quiet_log.append(line)
+        if outcome:
+            self._quiet[outcome] += 1
+
+    def _show(self, line: PlanLine) -> None:
+        """One line more; a plan that grows long is committed, and a repetition passes over the items in it."""
+        if len(self._plan) >= LINES:
+            self._settle()
         self._plan.append(line)
         self._mirror.in_plan.add(line.id)
 
@@ -370,15 +379,20 @@ class Batch:
 
     def flush(self, checkpoint: At, extra: Sequence[Write] = ()) -> None:
         """Commit the rest, and with it `checkpoint` and `extra`."""
-        if self._mirror.dry:
-            extra = ()
+        self._settle(() if self._mirror.dry else extra, checkpoint=self._mirror.nest(checkpoint))
+
+    def _settle(self, extra: Sequence[Write] = (), **fields: Any) -> None:
+        while len(self._quiet_log) > MOST_LOGGED * LINES:  # more than a transaction takes: these may be there twice
+            work = self._mirror.work
+            work.claim.commit(work.now(), log=self._quiet_log[:LINES])
+            del self._quiet_log[:LINES]
         log, plan = [*self._log, *self._quiet_log], self._plan
         more_rows = max(len(log) - 1, 0) // LINES + max(len(plan) - 1, 0) // LINES  # than the one of each
         if len(self._writes) + len(extra) + more_rows > WRITES:
             self._commit()
             log = self._quiet_log
         self._log, self._outcomes = log, self._outcomes + self._quiet
-        self._commit(extra, plan=plan, checkpoint=self._mirror.nest(checkpoint))
+        self._commit(extra, plan=plan, **fields)
         self._quiet, self._quiet_log, self._plan = Counter(), [], []
 
     def _commit(self, extra: Sequence[Write] = (), **fields: Any) -> None:

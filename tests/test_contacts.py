@@ -253,7 +253,7 @@ def test_only_empty_groups_left(house: House, club: Club) -> None:
 
     run = house.run(NAME, "contacts")
 
-    assert (run["status"], run["error"]["code"]) == ("failed", "empty-listing")
+    assert (run["status"], run["error"]["code"]) == ("failed", "group-empty")
     assert listed(house)[ann]["azureState"] == "active"
 
 

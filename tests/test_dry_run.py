@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from sync import collection, mirror
-from sync.contacts import run as contacts
 from tests.cloud import TestTenant
 from tests.contents import contents
 from tests.held import NAME, die_again_and_again, entries, leave, plan, proposed
@@ -181,7 +180,6 @@ def test_a_worker_that_dies(house: House, new_tenant: NewTenant, monkeypatch: py
     """Killed after any write: the plan still names each item once, and the counts are those of its lines."""
     monkeypatch.setattr(collection, "PAGE", 4)
     monkeypatch.setattr(mirror, "LINES", 2)
-    monkeypatch.setattr(contacts, "LINES", 4)
     tenant, top = busy(new_tenant)
     house.connect(tenant, NAME, users=UNGUARDED, contacts={"groupId": top, **UNGUARDED})
     house.run(NAME, sync)

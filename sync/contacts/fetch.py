@@ -168,22 +168,21 @@ def fetch_hints(
     with the memberships of before, of which groups/delta does not tell. With `Prefer: return=minimal` a mere change
     does not show the name to sign in with.
     """
-    found = _changes(graph, groups)
-    if found is None or known_groups([_id(item) for item in found[0]]):
-        return None
-    changed = _changes(graph, users)
-    if changed is None or any("userPrincipalName" in item for item in changed[0]):
-        return None
-    return None if known_users([_id(item) for item in changed[0]]) else (changed[1], found[1])
+
+    def whole_or_known(items: _Members) -> bool:
+        return any("userPrincipalName" in item for item in items) or bool(known_users(_ids(items)))
+
+    later_groups = _quiet(graph, groups, lambda items: bool(known_groups(_ids(items))))
+    later_users = later_groups and _quiet(graph, users, whole_or_known)
+    return (later_users, later_groups) if later_users and later_groups else None
 
 
-def _id(item: Mapping[str, Any]) -> str:
-    return str(item.get("id"))
+def _ids(items: _Members) -> list[str]:
+    return [str(item.get("id")) for item in items]
 
 
-def _changes(graph: GraphClient, link: str) -> tuple[_Members, str] | None:
-    """All changes behind a delta link and the next link; None where they are many, or the link no longer works."""
-    found: list[Mapping[str, Any]] = []
+def _quiet(graph: GraphClient, link: str, matters: Callable[[_Members], bool]) -> str | None:
+    """The next link where nothing behind this one matters; None where something does, or it is not known."""
     for _ in range(HINT_PAGES):
         try:
             page = graph.page(link, headers=_MINIMAL)
@@ -191,10 +190,9 @@ def _changes(graph: GraphClient, link: str) -> tuple[_Members, str] | None:
             return None
         except Forbidden as error:
             raise _forbidden(error.http, error.graph_code) from error
-        found += page.items
-        if page.delta_link:
-            return found, page.delta_link
-        if not page.next_link:
+        if page.items and matters(page.items):
             return None
+        if page.delta_link or not page.next_link:
+            return page.delta_link
         link = page.next_link
     return None

@@ -7,9 +7,8 @@ Contacts of the portal's own have rows of their own and are never touched here; 
 theirs (case, spaces and accents folded) is blocked until the clash is gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from storage.tables import Write, decode_key
 from sync.contacts.fetch import Top, fetch_hints, fetch_top, fetch_tree
@@ -19,7 +18,7 @@ from sync.errors import CursorExpired, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.mirror import Mirror, Source, Unreadable
 from sync.plan import Absent, Present, digest
-from sync.runs import LEASE, LINES, STATE, LogLine
+from sync.runs import LEASE, STATE, LogLine, Outcome
 from sync.sync_settings import ContactsSettings, GuardIn
 
 CONTACT = "contact|"
@@ -55,8 +54,6 @@ def run_contacts(work: Work) -> Finish | None:
                 at = _begin(mirror, settings.group_id, at.get("restarts", 0))
             case "groups":
                 at = _take_leave_of_groups(mirror, at)
-            case "missing":
-                at = mirror.missing(at, [_hints_for_later(at)])
             case "deletions":
                 at = mirror.deletions(at, settings.deletion_guard)
             case "approved":
@@ -149,50 +146,39 @@ def _unchanged(mirror: Mirror, group_id: str, own: _Own) -> bool:
     return True
 
 
-def _hints_for_later(at: At) -> Write:
-    """The state to keep once the reading is stored."""
-    return Write("merge", STATE + "contacts", {"j_cursor": at["cursor"]})
-
-
 # --- storing the tree ------------------------------------------------------------------------------------------------
 
 
 def _refuse_empty(mirror: Mirror, tree: Tree) -> None:
-    if tree.empty and any(known.state == "active" for known in mirror.index().values()):
+    if not tree.people and not tree.unread and any(known.state == "active" for known in mirror.index().values()):
         raise TenantsyncError(
-            "The group has no members any more; nothing was deleted",
+            "There is nobody in the group any more; nothing was deleted",
             code="group-empty",
             remedy="Add the people to the group again, or name another group in the settings.",
         )
 
 
 def _store(mirror: Mirror, group_id: str, top: Top, tree: Tree, own: _Own) -> At:
-    """Compare the tree with what is stored, and write the difference."""
+    """Compare the tree with what is stored, and write the difference.
+
+    The tree is at hand as a whole, so whoever is not in it is known at once, and no row has to say that it was seen.
+    """
     work = mirror.work
-    if work.run.counts:  # a worker that died before the end of this
-        mirror.start_over({"stage": "begin"})
     if tree.unread:
         _remember_groups(work, tree)
+    _take_groups(_labels(work), tree)
     sources = {item_id: source(person, own.names) for item_id, person in sorted(tree.people.items())}
-    listing = f"{work.run.id}#{work.run.slice}"
-    at_begin: At = dict(work.run.checkpoint) or {"stage": "begin"}
-    _take_groups(_labels(work), tree, listing)
-    for part in _parts(list(sources)):
-        chunk = {item_id: sources[item_id] for item_id in part}
-        mirror.take(chunk, mirror.index(), 1, listing=listing, full=True).flush(at_begin)
-    _tell(work, tree, own)
     clean = not tree.unread and None not in tree.groups.values()
     clean = clean and not any(isinstance(one, Unreadable) for one in sources.values())
+    if not tree.unread:
+        active = (mirror.id(key) for key, known in mirror.index().items() if known.state == "active")
+        sources |= {item_id: Absent("left") for item_id in active if item_id not in tree.people}
+    batch = mirror.take(sources, mirror.index(), 1, listing=work.run.id, full=False)
+    for outcome, line in _told(tree, own):
+        batch.tell(line, outcome)
     cursor = {"group": group_id, "own": own.digest, "users": top.users, "groups": top.groups, "clean": clean}
-    at: At = {
-        "stage": "groups",
-        "page": 1,
-        "read": len(tree.people),
-        "listing": listing,
-        "whole": not tree.unread,
-        "cursor": {**cursor, "at": work.now().isoformat()},
-    }
-    work.claim.commit(work.now(), checkpoint=at)
+    at: At = {"stage": "groups", "page": 1}
+    batch.flush(at, [Write("merge", STATE + "contacts", {"j_cursor": {**cursor, "at": work.now().isoformat()}})])
     return at
 
 
@@ -205,19 +191,14 @@ def _remember_groups(work: Work, tree: Tree) -> None:
             person.groups |= tree.unread.keys() & set(row["j_fields"]["groups"])
 
 
-def _parts(items: Sequence[Any]) -> list[Sequence[Any]]:
-    return [items[start : start + LINES] for start in range(0, len(items), LINES)]
-
-
-def _tell(work: Work, tree: Tree, own: _Own) -> None:
-    """Count and log what cannot be taken in beside people, and log what else there is to say."""
-    skipped = [LogLine("info", "member", item, "skipped", why, LEFT_OUT[why]) for item, why in tree.left_out]
-    failed = [
-        LogLine("warning", "contact-group", item, "failed", why, UNREAD[why]) for item, why in tree.unread.items()
-    ]
-    for outcome, lines in (("skipped", skipped), ("failed", failed), ("", list(findings(tree, own.mail)))):
-        for part in _parts(lines):
-            work.claim.commit(work.now(), log=part, outcomes={outcome: len(part)} if outcome else None)
+def _told(tree: Tree, own: _Own) -> Iterator[tuple[Outcome | None, LogLine]]:
+    """What is to be logged beside the people, and how it counts."""
+    for item, why in tree.left_out:
+        yield "skipped", LogLine("info", "member", item, "skipped", why, LEFT_OUT[why])
+    for item, why in tree.unread.items():
+        yield "failed", LogLine("warning", "contact-group", item, "failed", why, UNREAD[why])
+    for line in findings(tree, own.mail):
+        yield None, line
 
 
 def _labels(work: Work) -> Mirror:
@@ -225,16 +206,14 @@ def _labels(work: Work) -> Mirror:
     return Mirror(work, GROUPS, counted=False, nest=lambda _at: dict(work.run.checkpoint))
 
 
-def _take_groups(labels: Mirror, tree: Tree, listing: str) -> None:
+def _take_groups(labels: Mirror, tree: Tree) -> None:
     groups: dict[str, Source] = {group: Present({"displayName": name}) for group, name in tree.groups.items() if name}
     if not tree.unread:
         groups |= {group: Absent("left") for group in map(labels.id, labels.index()) if group not in tree.groups}
-    for part in _parts(list(groups)):
-        chunk = {group: groups[group] for group in part}
-        labels.take(chunk, labels.index(), 1, listing=listing, full=True).flush({})
+    labels.take(groups, labels.index(), 1, listing=labels.work.run.id, full=False).flush({})
 
 
 def _take_leave_of_groups(mirror: Mirror, at: At) -> At:
     """Delete the groups that are no longer in the tree; no guard, for nobody is lost with a name."""
     done = _labels(mirror.work).deletions({"stage": "deletions", "page": 1}, NO_LIMIT)["stage"] != "deletions"
-    return {**at, "stage": "missing"} if done else at
+    return {**at, "stage": "deletions"} if done else at
