@@ -9,6 +9,7 @@ from storage.tables import Write
 from sync import mirror
 from sync.contacts import fetch
 from sync.contacts.run import HINTS_LIVE, OWN
+from sync.runs import LEASE, active_run
 from tests.cloud import Cloud
 from tests.club import NAME, Club, connect, crowd, groups_of, listed, log
 from tests.held import die_again_and_again
@@ -181,6 +182,75 @@ def test_everybody_is_there_already(house: House, cloud: Cloud) -> None:
         lines += [line["id"] for line in page["items"]]
         cursor = page["next"]
     assert sorted(lines) == sorted(names)
+    club.tenant.control.delete("")
+
+
+def test_a_long_reading_keeps_the_lease(house: House, club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree that takes longer to read than a lease lasts is read by one worker all the same."""
+    monkeypatch.setattr(fetch, "BATCH", 1)
+    club.add(club.top, *(club.group(f"Group {number}", [club.user(f"User {number}")]) for number in range(4)))
+    connect(house, club)
+    plain = fetch._fetch_members
+
+    def slowly(*args: Any) -> Any:
+        for each in plain(*args):
+            house.clock.ahead += LEASE * 0.6
+            yield each
+
+    monkeypatch.setattr(fetch, "_fetch_members", slowly)
+    taken: list[bool] = []
+    whole = fetch._behind
+
+    def rival(*args: Any) -> Any:
+        run = active_run(house.app.tables.data, NAME, "contacts")
+        assert run is not None
+        taken.append(run[0].held_by_other(house.clock()))
+        return whole(*args)
+
+    monkeypatch.setattr(fetch, "_behind", rival)
+
+    run = house.run(NAME, "contacts")
+
+    assert (run["status"], run["counts"]["created"]) == ("succeeded", 4)
+    assert len(taken) == 5  # so the tree was read once
+    assert all(taken)
+
+
+def test_a_group_that_is_no_longer_named(house: House, club: Club) -> None:
+    """A run that waits while the sync is turned off and its group forgotten ends with the reason."""
+    club.add(club.top, club.user("Ann"))
+    connect(house, club)
+    run = house.start(NAME, "contacts")
+    assert house.call("PUT", f"connections/{NAME}/syncs/contacts", {"enabled": False}).status == 200
+
+    house.work()
+
+    ended = house.get(f"connections/{NAME}/runs/{run}")
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "sync-disabled")
+
+
+def test_a_page_link_that_expires(house: House, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree is begun anew, and not for ever."""
+    monkeypatch.setattr(fetch, "PAGE", 10)
+    club = crowd(cloud, 2, 25)
+    connect(house, club)
+    whole, often = fetch._behind, 1
+
+    def expiring(graph: Any, link: str | None) -> Any:
+        nonlocal often
+        if link and often:
+            often -= 1
+            club.tenant.control.post("expire", {"pages": "Directory_ExpiredPageToken"})
+        return whole(graph, link)
+
+    monkeypatch.setattr(fetch, "_behind", expiring)
+    assert tally(house.run(NAME, "contacts")) == {"created": 50}
+    often = 100
+
+    run = house.run(NAME, "contacts", mode="full")
+
+    assert (run["status"], run["error"]["code"], tally(run)) == ("failed", "graph-cursor-expired", {})
+    assert len(listed(house, azureState="active")) == 50
     club.tenant.control.delete("")
 
 

@@ -23,6 +23,8 @@ PURE = (
     "sync/calendars/reasons.py",
     "sync/calendars/recurrence.py",
     "sync/calendars/zones.py",
+    "sync/contacts/tree.py",
+    "sync/devices.py",
     "sync/graph/aadsts.py",
     "sync/graph/protocol.py",
     "sync/images.py",
