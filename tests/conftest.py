@@ -6,7 +6,7 @@ from tests.azurite import _accounts, azurite, empty_storage
 from tests.cloud import cloud, new_tenant, tenant
 from tests.club import club
 from tests.held import crowd
-from tests.house import build_house, house
+from tests.house import build_house, house, shared_house
 from tests.webhooks import listening, reachable, webhooks
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "listening",
     "new_tenant",
     "reachable",
+    "shared_house",
     "tenant",
     "webhooks",
 ]

@@ -158,33 +158,41 @@ class House:
                 return found, after
 
 
+def furnish(cloud: Cloud, storage: str, clock: Clock, environment: pytest.MonkeyPatch, **changes: Any) -> House:
+    """The app on this storage, with these settings over those of the tests."""
+    environment.setenv("REQUESTS_CA_BUNDLE", cloud.ca)
+    environment.setenv("IDENTITY_ENDPOINT", cloud.identity["endpoint"])
+    environment.setenv("IDENTITY_HEADER", cloud.identity["header"])
+    values: dict[str, Any] = {
+        "clouds": {**CLOUDS, "global": Endpoints(cloud.entra, cloud.graph)},
+        "key_vault_url": cloud.vault,
+        "storage_connection": storage,
+        "storage_uris": {},
+        "managed_identity": None,
+        "slice_seconds": 240,
+        "photo_batches": 4,
+        "photo_bytes": 4 * 1024 * 1024,
+        "webhook_base_url": None,
+    }
+    app = build(Settings(**{**values, **changes}), clock=clock)
+    app.create()
+    return House(app, clock, cloud)
+
+
 @pytest.fixture
 def build_house(cloud: Cloud, empty_storage: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., House]:
     """Makes the app on storage of its own; called again it is a second process on the same storage."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", cloud.ca)
-    monkeypatch.setenv("IDENTITY_ENDPOINT", cloud.identity["endpoint"])
-    monkeypatch.setenv("IDENTITY_HEADER", cloud.identity["header"])
     clock = Clock()
-
-    def make(**changes: Any) -> House:
-        values: dict[str, Any] = {
-            "clouds": {**CLOUDS, "global": Endpoints(cloud.entra, cloud.graph)},
-            "key_vault_url": cloud.vault,
-            "storage_connection": empty_storage,
-            "storage_uris": {},
-            "managed_identity": None,
-            "slice_seconds": 240,
-            "photo_batches": 4,
-            "photo_bytes": 4 * 1024 * 1024,
-            "webhook_base_url": None,
-        }
-        app = build(Settings(**{**values, **changes}), clock=clock)
-        app.create()
-        return House(app, clock, cloud)
-
-    return make
+    return lambda **changes: furnish(cloud, empty_storage, clock, monkeypatch, **changes)
 
 
 @pytest.fixture
 def house(build_house: Callable[..., House]) -> House:
     return build_house()
+
+
+@pytest.fixture(scope="module")
+def shared_house(cloud: Cloud, _accounts: Iterator[str]) -> Iterator[House]:
+    """One house for all tests of a module that leave nothing behind in it."""
+    with pytest.MonkeyPatch.context() as environment:
+        yield furnish(cloud, next(_accounts), Clock(), environment)
