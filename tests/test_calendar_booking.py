@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sync.calendars import rooms
-from sync.calendars.model import Link, Times
+from sync.calendars.model import Link, Person, Times
 from tests.cloud import Cloud, TestTenant
 from tests.house import House
 from tests.rooms import (
@@ -86,7 +86,7 @@ class TestCreate:
             "seriesId": None,
             "originalStart": None,
             "type": "single",
-            "attendees": [{"name": "Bob", "email": "bob@contoso.com"}, {"name": "", "email": "c@contoso.com"}],
+            "attendees": [{"name": "Bob", "email": "Bob@Contoso.com"}, {"name": "", "email": "c@contoso.com"}],
             "notes": "Bring\nthe plans 😀",
             "private": True,
             "organizer": "room",
@@ -358,6 +358,7 @@ class TestRead:
             ("from=yesterday&to=20270301", ["/from", "/to"]),
             ("from=2027-03-01T09:00:00", ["/from"]),
             ("from=2027-02-30", ["/from"]),
+            ("from=2027-W09-1&to=2027-060", ["/from", "/to"]),
             ("from=1601-01-01&to=2500-01-01", ["/from", "/to"]),
             ("from=2027-03-02&to=2027-03-02", ["/to"]),
             ("from=2199-01-01", ["/to"]),
@@ -515,6 +516,19 @@ class TestEdit:
         after = stored(portal, "oak", "r")
         assert (after.generation, after.link) == (1, Link(state="creating", organizer_address="oak@contoso.com"))
 
+    def test_one_that_is_leaving(self, portal: House) -> None:
+        """One that lost its room to another meeting takes its event along where it gets another time in time."""
+        put_reservation(
+            portal,
+            make_reservation(status="declined", sync_state="rejected").linked(state="deleting", cause="lost-clash"),
+        )
+
+        moved = portal.call("PATCH", f"{OAK}/r", {"start": at("2027-03-01T08:00"), "end": at("2027-03-01T09:00")}).json
+
+        assert (moved["status"], moved["syncState"]) == ("confirmed", "pending")
+        after = stored(portal, "oak", "r").link
+        assert (after.state, after.cause, after.room_event) == ("updating", "", "event of r")
+
     def test_the_feed_and_the_runs(self, portal: House) -> None:
         """Every change starts a run where the sync is on, or joins one."""
         enable(portal)
@@ -556,6 +570,32 @@ class TestOrganizers:
         assert (answer.status, answer.json.get("code")) == (409 if code else 200, code)
         assert stored(portal, "oak", "r").link == one.link
         assert portal.get(f"{OAK}/r")["organizer"] == "user"
+
+    def test_what_is_sent_back_as_it_was_read(self, portal: House) -> None:
+        """A client that sends all fields back changes nothing, also of a meeting that is locked."""
+        people = (Person("Ann Lee", "Ann@Contoso.com"), Person("", "b@contoso.com"))
+        put_reservation(portal, make_reservation(link=USER, owner=people[0], attendees=people))
+        before = portal.call("GET", f"{OAK}/r")
+        fields = (
+            "title",
+            "start",
+            "end",
+            "allDay",
+            "owner",
+            "attendees",
+            "notes",
+            "private",
+            "recurrence",
+            "organizer",
+            "room",
+        )
+
+        after = portal.call(
+            "PATCH", f"{OAK}/r", {name: before.json[name] for name in fields}, If_Match=before.headers["ETag"]
+        )
+
+        assert (after.status, after.json, after.headers["ETag"]) == (200, before.json, before.headers["ETag"])
+        assert portal.call("PATCH", f"{OAK}/r", {"owner": {"name": "A. Lee", "email": "ann@contoso.com"}}).status == 200
 
     def test_with_delegation(self, portal: House) -> None:
         """With delegation a user's meeting is changed and cancelled from here, but for its owner; an outsider's is not."""

@@ -390,6 +390,22 @@ class TestChangeAll:
         assert starts(portal) == ["03-02T15:00", "03-03T15:00", "03-04T15:00"]
         book(portal)
 
+    def test_another_zone(self, portal: House) -> None:
+        """The same hour by the clocks of another zone is another series: they change on other days."""
+        series = book(portal, recurrence=WEEKLY)
+        berlin = {"start": at("2027-03-01T15:00", "Europe/Berlin"), "end": at("2027-03-01T16:00", "Europe/Berlin")}
+
+        changed = portal.call("PATCH", f"{OAK}/{series['id']}", berlin)
+
+        assert changed.json["syncState"] == "pending"
+        assert [one["originalStart"][5:16] for one in listed(portal)] == [
+            "03-01T14:00",
+            "03-08T14:00",
+            "03-15T14:00",
+            "03-22T14:00",
+            "03-29T13:00",
+        ]
+
     def test_another_length_keeps_the_occurrences(self, portal: House) -> None:
         """Another end is no other occurrence."""
         series = book(portal, recurrence=daily(3))

@@ -19,11 +19,10 @@ _ADDRESS = re.compile(
 )
 
 
-def _address(text: str) -> str:
-    lower = text.lower()
-    if not _ADDRESS.fullmatch(lower):
+def _mail(text: str) -> str:
+    if not _ADDRESS.fullmatch(text.lower()):
         raise ValueError("must be an e-mail address")
-    return lower
+    return text
 
 
 def _plain(text: str) -> str:
@@ -34,7 +33,8 @@ def _plain(text: str) -> str:
     return text
 
 
-Address = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_address)]
+Mail = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_mail)]
+Address = Annotated[Mail, AfterValidator(str.lower)]
 Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_plain)]
 
 
@@ -159,7 +159,7 @@ class MomentIn(Model):
 
 class PersonIn(Model):
     name: Annotated[str, Field(max_length=255), AfterValidator(_name)] = ""
-    email: Address
+    email: Mail
 
 
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

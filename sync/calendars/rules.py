@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sync.calendars.model import Policy, Reservation, Room, Times
+from sync.calendars.model import Person, Policy, Reservation, Room, Times
 from sync.calendars.reservations import fresh_link
 from sync.calendars.series import LOCAL
 from sync.errors import RequestError
@@ -29,7 +29,7 @@ def in_reach(one: Reservation, policy: Policy) -> bool:
 
 def check_change(known: Reservation, after: Reservation, policy: Policy) -> None:
     """Raises RequestError `owner-is-organizer`, `organizer-locked`."""
-    if known.link.organizer != "room" and known.owner != after.owner:
+    if known.link.organizer != "room" and _address(known.owner) != _address(after.owner):
         raise RequestError(
             "The owner is the organizer of the meeting",
             code="owner-is-organizer",
@@ -38,6 +38,10 @@ def check_change(known: Reservation, after: Reservation, policy: Policy) -> None
         )
     if any(getattr(known, name) != getattr(after, name) for name in _SHARED):
         check_reach(known, policy)
+
+
+def _address(person: Person | None) -> str:
+    return person.email.lower() if person else ""
 
 
 def check_reach(known: Reservation, policy: Policy) -> None:
