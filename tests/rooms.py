@@ -24,6 +24,23 @@ def at(time: str, zone: str | None = "America/New_York") -> dict[str, str]:
     return {"dateTime": time, **({} if zone is None else {"timeZone": zone})}
 
 
+OAK, ELM = f"{ROOMS}/oak/reservations", f"{ROOMS}/elm/reservations"
+ANN = {"name": "Ann Lee", "email": "ann@contoso.com"}
+SPRING = "from=2027-03-01&to=2027-05-01"
+WEEKLY = {
+    "pattern": {"type": "weekly", "interval": 1, "daysOfWeek": ["monday"], "firstDayOfWeek": "sunday"},
+    "range": {"type": "endDate", "startDate": "2027-03-01", "endDate": "2027-03-29"},
+}
+
+
+def daily(count: int, **pattern: Any) -> dict[str, Any]:
+    """So many occurrences of BODY, one a day."""
+    return {
+        "pattern": {"type": "daily", "interval": 1, **pattern},
+        "range": {"type": "numbered", "startDate": "2027-03-01", "numberOfOccurrences": count},
+    }
+
+
 def connect(house: House, tenant: TestTenant) -> None:
     house.connect(tenant, NAME)
 
@@ -69,6 +86,30 @@ def link(house: House, room: str = "oak", **fields: Any) -> dict[str, Any]:
     assert answer.status in (200, 201), answer.content
     linked: dict[str, Any] = answer.json
     return linked
+
+
+def open_portal(house: House, tenant: TestTenant) -> House:
+    """A portal with two rooms, oak and elm, and the calendar sync off."""
+    connect(house, tenant)
+    link(house, "oak")
+    link(house, "elm")
+    return house
+
+
+def listed(house: House, query: str = SPRING) -> list[dict[str, Any]]:
+    """The reservations of room oak in a time, all pages."""
+    found, cursor = [], ""
+    while True:
+        page = house.get(f"{OAK}?{query}&top=1000{cursor}")
+        found += page["items"]
+        if page["next"] is None:
+            return found
+        cursor = f"&cursor={page['next']}"
+
+
+def starts(house: House, query: str = SPRING) -> list[str]:
+    """When they begin, by the clocks of the room."""
+    return [one["start"]["dateTime"][5:16] for one in listed(house, query)]
 
 
 def put_state(house: House, room: str, **fields: Any) -> RoomState:
