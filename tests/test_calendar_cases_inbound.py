@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from sync.calendars.model import PLACEHOLDER, PRIVATE
-from tests.office import DAY, HOUR, Office, graph_time, make_office, office, span
+from sync.calendars.store import load_reservations
+from tests.office import DAY, HOUR, NAME, Office, graph_time, make_office, office, span
 
 __all__ = ["make_office", "office"]
 
@@ -281,3 +282,22 @@ def test_a_meeting_changes_its_organizer(office: Office) -> None:
     after = office.only()
     assert after["id"] == one["id"]
     assert after["owner"]["email"] == office.people[1]
+
+
+def test_tombstones_end_after_thirty_days(office: Office) -> None:
+    """A cancelled reservation is kept for 30 days, in which its event may come back, and is forgotten after that."""
+    meeting = office.meet(0)
+    office.hear()
+    one = office.only()
+    office.call_off(0, meeting)
+    office.hear()
+    assert office.stored(one).status == "cancelled"
+
+    office.advance(29 * DAY)
+    office.sync()
+    assert office.stored(one).status == "cancelled"
+    office.advance(2 * DAY)
+    office.sync()
+
+    data = office.house.app.tables.data
+    assert load_reservations(data, NAME, "oak") == []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from storage.tables import Write
 from sync.calendars.merge import Verdict
-from sync.calendars.model import Reservation
+from sync.calendars.model import GONE_KEPT, Reservation
 from sync.calendars.store import (
     load_reservations,
     reservation_key,
@@ -125,6 +125,17 @@ class Ledger:
         for number, part in enumerate(parts, start=1):
             end = number == len(parts)
             self._commit_part(part, now, last if end else (), end=end)
+
+    def purge(self, now: datetime) -> None:
+        """Forget what ended for good 30 days ago: until then its event may come back. Raises Conflict."""
+        over = [one for one in self if not one.live and one.link.state == "gone" and one.updated_at <= now - GONE_KEPT]
+        for at in range(0, len(over), _ROWS):
+            part = over[at : at + _ROWS]
+            writes = [Write("delete", reservation_key(self.room, one.id), etag=self._etags[one.id]) for one in part]
+            shown = [Change(ENTITY, one.id, "deleted") for one in part if one.status == "declined"]
+            self._work.claim.commit(now, writes, changes=shown)
+            for one in part:
+                del self._held[one.id], self._etags[one.id]
 
     def _commit_part(self, ids: Sequence[str], now: datetime, last: Sequence[Write], *, end: bool) -> None:
         rows = [one for one in ids if one in self._changed]

@@ -313,6 +313,8 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
     news = _read(visit, why)
     _commit(board, visit, quiet=not news and not todo.heard and "subscribe" not in why)
     _forget_heard(board, room, todo)
+    if "window" in why:
+        visit.ledger.purge(work.now())
     if not (news or todo.sends):
         return True
     done = push(visit, recurring=not visit.full)
