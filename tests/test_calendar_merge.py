@@ -489,6 +489,50 @@ def test_a_note_stays(note: str) -> None:
     assert after(ours(note=note), by_room(title="Review")).note == note
 
 
+SENT = ours(title="Second", times=hours(11, 12)).agreed()
+
+
+@pytest.mark.parametrize(
+    ("portal", "seen", "lost"),
+    [
+        pytest.param({"title": "Third"}, by_room(title="Second"), (), id="title"),
+        pytest.param({"times": hours(15, 16)}, by_room(times=hours(11, 12)), (), id="time"),
+        pytest.param({"title": "Third"}, by_room(title="Theirs"), ("title",), id="another title"),
+        pytest.param({"times": hours(15, 16)}, by_room(times=hours(13, 14)), ("time",), id="another time"),
+    ],
+)
+def test_an_earlier_change_arrives(portal: dict[str, Any], seen: Seen, lost: tuple[str, ...]) -> None:
+    """A change of the portal's whose answer was lost is none of Outlook's: what the portal wants since is still sent."""
+    verdict = decide(edited(**portal, link=linked(sent=SENT)), seen, ROOM, LATER)
+
+    made = verdict.reservation
+    assert made
+    assert verdict.lost == lost
+    assert (made.link.state, made.sync_state) == (("linked", "conflict") if lost else ("updating", "pending"))
+    assert (made.link.sent, made.link.base) == (None, seen.agreed())
+
+
+def test_an_earlier_change_of_a_series_arrives() -> None:
+    """The same for its pattern."""
+    daily = reduced({**WEEKLY, "pattern": {"type": "daily", "interval": 1}})
+    series = ours(kind="series", recurrence=WEEKLY, blocking=False)
+    known = replace(series, recurrence=daily).linked(
+        state="updating", base=replace(series.agreed(), pattern=""), sent=series.agreed()
+    )
+
+    made = after(known, by_room(kind="series", recurrence=WEEKLY))
+
+    assert (made.recurrence, made.link.state) == (daily, "updating")
+
+
+def test_an_earlier_change_of_a_users_meeting_is_looked_for_in_their_calendar() -> None:
+    """The room's copy says nothing of it yet."""
+    known = imported(by_ann()).linked(state="updating", sent=SENT)
+
+    assert after(known, by_ann(etag="3")).link.sent == SENT
+    assert after(known, by_ann(etag="3", copy=hours(9, 10))).link.sent is None
+
+
 # --- a copy that is late ---------------------------------------------------------------------------------------------
 
 

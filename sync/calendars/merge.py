@@ -180,6 +180,7 @@ def _bound(link: Link, seen: Seen, base: Agreed, former: Agreed | None = None) -
         room_etag=seen.remote.etag,
         base=base,
         former=former,
+        sent=link.sent if seen.organizer != "room" and seen.organizer_times is None else None,
         payload=None,
         unread=seen.unread,
         created_at=seen.remote.created_at or link.created_at,
@@ -232,6 +233,8 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
         return Verdict(ended, "deleted", "deleted" if seen.status == "cancelled" else "updated")
     base = known.link.base or _never_agreed(known, seen)
     shown = _shown_to(known, seen, base)
+    if known.link.sent is not None and known.link.state == "updating":
+        base = _with_sent(base, known.link.sent, shown)
     ours = changed(base, known.agreed()) if known.link.state in ("creating", "updating") else frozenset()
     theirs = changed(base, shown)
     if base.title is None and not base.private:
@@ -250,6 +253,18 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
 def _only_versions_differ(known: Reservation, after: Reservation) -> bool:
     """Whether nothing of an occurrence is new but its etag, which is that of its series: any change there renews it."""
     return after.kind == "occurrence" and after.linked(room_etag=known.link.room_etag) == known
+
+
+def _with_sent(base: Agreed, sent: Agreed, shown: Agreed) -> Agreed:
+    """`base` with what Graph has from the portal itself: an earlier change whose answer never came."""
+    arrived = changed(base, shown) - changed(sent, shown)
+    if "time" in arrived:
+        base = replace(base, start=sent.start, end=sent.end)
+    if "title" in arrived:
+        base = replace(base, title=sent.title, private=sent.private)
+    if "pattern" in arrived:
+        base = replace(base, pattern=sent.pattern)
+    return base
 
 
 def _never_agreed(known: Reservation, seen: Seen) -> Agreed:

@@ -85,7 +85,8 @@ class Link:
     `room_event` is the id of the event in the room's mailbox, `organizer_event` that in the organizer's, `master` the
     id of the series master in the room's mailbox. `base` is what both sides last agreed on. `mailbox` and `payload`
     are the frozen create that is being sent under `transaction`. `former` is the base before a change that was sent to
-    the organizer's mailbox: a room copy that still shows it is stale. `created_at` is when the event was made. `unread`:
+    the organizer's mailbox: a room copy that still shows it is stale. `sent` is what a change that may have been written
+    already, its answer being unknown, made of the event. `created_at` is when the event was made. `unread`:
     the organizer's copy of this version could not be read. `cause` says who ended it.
     """
 
@@ -100,6 +101,7 @@ class Link:
     organizer_etag: str = ""
     base: Agreed | None = None
     former: Agreed | None = None
+    sent: Agreed | None = None
     mailbox: str = ""
     transaction: str = ""
     payload: Mapping[str, Any] | None = None

@@ -48,7 +48,7 @@ def roll_back(visit: Visit, one: Reservation, note: str) -> None:
         sync_state="rejected",
         note=note,
         updated_at=now,
-    ).linked(state="linked", cause="")
+    ).linked(state="linked", cause="", sent=None)
     visit.ledger.put(back, "updated" if one.live else "restored")
     if one.kind == "series" and one.live:
         _roll_back_parts(visit, back)

@@ -28,23 +28,28 @@ def update(visit: Visit, one: Reservation) -> None:
 
 def _update(visit: Visit, one: Reservation) -> None:
     """Where it was changed in Outlook, too, both are merged and it is tried once more."""
+    waiting: Reservation | None = one
+    if one.link.sent is not None:  # a former change may be there
+        waiting = _merge(visit, one)
     for _ in range(ATTEMPTS):
-        groups = changed(one.link.base or one.agreed(), one.agreed())
-        if not groups:
-            settle(visit, one.linked(state="linked"))
+        if waiting is None or waiting.link.state != "updating" or _try(visit, waiting):
             return
-        if groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
-            roll_back(visit, one, "room-busy")
-            return
+        waiting = _merge(visit, visit.ledger.get(one.id) or waiting)
+
+
+def _try(visit: Visit, one: Reservation) -> bool:
+    """Send what has changed; False where it was changed in Outlook meanwhile."""
+    groups = changed(one.link.base or one.agreed(), one.agreed())
+    if not groups:
+        settle(visit, one.linked(state="linked", sent=None))
+    elif groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
+        roll_back(visit, one, "room-busy")
+    else:
         try:
             _send(visit, one, groups)
         except Changed:
-            after = _merge(visit, one)
-            if after is None or after.link.state != "updating":
-                return
-            one = after
-        else:
-            return
+            return False
+    return True
 
 
 def may_write(visit: Visit, one: Reservation) -> bool:
@@ -60,7 +65,10 @@ def _has_event(visit: Visit, one: Reservation) -> bool:
 
 
 def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> None:
-    """Raises Changed."""
+    """What is going to be sent is stored first, so that it is known again if the answer gets lost. Raises Changed."""
+    one = one.linked(sent=one.agreed())
+    visit.ledger.put(one)
+    visit.ledger.commit(visit.work.now())
     try:
         answer = _patch(visit, one, groups)
     except Changed:
@@ -99,7 +107,7 @@ def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
 def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -> None:
     """Bind `one` to what it is now. The room's copy of somebody else's meeting shows a new time a little later."""
     etag = str(answer.get("@odata.etag", ""))
-    after = one.linked(state="linked", base=one.agreed())
+    after = one.linked(state="linked", base=one.agreed(), sent=None)
     if one.link.organizer == "room":
         after = after.linked(room_etag=etag)
     else:
