@@ -1,11 +1,14 @@
 """The contacts sync against the simulated directory: whose contacts are held, in which groups, and what goes wrong."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sync.contacts import fetch
+from sync.errors import Forbidden
+from sync.graph.client import GraphClient, Page
 from sync.mirror import RETENTION
 from tests.club import FIELDS, NAME, ROLES, Club, NewTenant, connect, groups_of, listed, log
 from tests.house import UNGUARDED, House
@@ -368,6 +371,91 @@ def test_no_right_to_read_the_group(house: House, new_tenant: NewTenant) -> None
 
     assert (run["status"], run["error"]["code"]) == ("failed", "contacts-forbidden")
     assert "GroupMember.Read.All" in run["error"]["remedy"]
+
+
+def test_no_right_to_read_the_people(house: House, new_tenant: NewTenant) -> None:
+    """Without the permission for users names would come empty: the run fails before it reads any."""
+    tenant = new_tenant(users=3, guestShare=0, roles=["GroupMember.Read.All"])
+    members = [user["id"] for user in tenant.control.get("users")]
+    top = tenant.control.post("groups", {"displayName": "Shared contacts", "members": members})["id"]
+    house.connect(tenant, NAME, contacts={"groupId": top})
+
+    run = house.run(NAME, "contacts")
+
+    assert (run["status"], run["error"]["code"], tally(run)) == ("failed", "contacts-forbidden", {})
+
+
+def test_hidden_members_that_look_like_none(house: House, club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should Graph show a hidden group as an empty one instead of refusing it, that is not taken for the truth."""
+    ann = club.user("Ann")
+    sales = club.group("Sales", [ann])
+    club.add(club.top, sales)
+    connect(house, club, **UNGUARDED)
+    house.run(NAME, "contacts")
+    club.tenant.control.patch(f"groups/{sales}", {"visibility": "HiddenMembership"})
+    plain_batch, plain_page = GraphClient.batch, GraphClient.page
+
+    def batch(graph: GraphClient, requests: Any) -> Any:
+        answers = plain_batch(graph, requests)
+        empty = {key: replace(one, status=200, body={"value": []}) for key, one in answers.items() if one.status == 403}
+        return {**answers, **empty}
+
+    def page(graph: GraphClient, link: str, **options: Any) -> Page:
+        try:
+            return plain_page(graph, link, **options)
+        except Forbidden:
+            return Page([], None, None)
+
+    monkeypatch.setattr(GraphClient, "batch", batch)
+    monkeypatch.setattr(GraphClient, "page", page)
+    run = house.run(NAME, "contacts")
+    assert (run["status"], log(house, run)) == ("partial", {("failed", "hidden-membership", sales)})
+    club.tenant.control.patch(f"groups/{club.top}", {"visibility": "HiddenMembership"})
+    run = house.run(NAME, "contacts")
+    assert (run["status"], run["error"]["code"]) == ("failed", "group-hidden-membership")
+    assert listed(house)[ann]["azureState"] == "active"
+
+
+def test_a_top_group_that_goes_while_it_is_read(house: House, club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removed between two requests it is as if it had been removed before."""
+    club.add(club.top, club.user("Ann"))
+    connect(house, club)
+    whole = fetch._fetch_top_members
+
+    def removed(*args: Any) -> Any:
+        club.tenant.control.delete(f"groups/{club.top}")
+        return whole(*args)
+
+    monkeypatch.setattr(fetch, "_fetch_top_members", removed)
+
+    run = house.run(NAME, "contacts")
+
+    assert (run["status"], run["error"]["code"]) == ("failed", "group-not-found")
+
+
+def test_too_many_at_once_wait(house: House, club: Club) -> None:
+    """Contacts that would be deleted beyond the limits wait; once approved they are kept as deleted, the own ones as ever."""
+    people = [club.user(f"User {number}", mobilePhone="1") for number in range(12)]
+    sales = club.group("Sales", people[:6])
+    club.add(club.top, sales, *people[6:])
+    connect(house, club)
+    own = house.call("POST", f"connections/{NAME}/contacts", {"displayName": "Mine"}).json
+    house.run(NAME, "contacts")
+    club.take_out(club.top, sales)
+    club.tenant.control.patch(f"users/{people[7]}", {"mobilePhone": "2"})
+
+    for updated in (1, 0):
+        run = house.run(NAME, "contacts")
+        assert (run["status"], run["counts"]["updated"], run["counts"]["skipped"]) == ("held", updated, 6)
+    assert {one["azureState"] for one in listed(house).values()} == {"active", "none"}
+    assert listed(house)[people[7]]["mobilePhone"] == "2"
+    assert house.call("POST", f"connections/{NAME}/runs/{run['id']}/approve").status == 202
+    house.work()
+
+    assert set(listed(house, azureState="deleted")) == set(people[:6])
+    assert set(listed(house, azureState="active")) == set(people[6:])
+    assert listed(house)[own["id"]] == own
+    assert house.run(NAME, "contacts")["status"] == "succeeded"
 
 
 def test_another_group_id(house: House, club: Club) -> None:

@@ -159,8 +159,11 @@ def test_faults(house: House, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, fau
     club.tenant.control.delete("")
 
 
-def test_everybody_is_there_already(house: House, cloud: Cloud) -> None:
-    """A portal that entered all 2,500 people by hand before: each is blocked with its own line, in a run that ends."""
+def test_everybody_is_there_already(house: House, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portal that entered all 2,500 people by hand before: each is blocked with its own line, in a run that ends, more
+    lines though they are than one transaction takes."""
+    monkeypatch.setattr(mirror, "LINES", 300)
+    monkeypatch.setattr(mirror, "MOST_LOGGED", 2)
     club = crowd(cloud, 1, 2500)
     connect(house, club)
     writes = [

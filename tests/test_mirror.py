@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from sync import collection, jobs
+from sync import collection, jobs, mirror
 from sync.mirror import RETENTION
 from tests.cloud import TestTenant
 from tests.contents import contents
-from tests.held import NAME, one_step_a_slice
+from tests.held import NAME, leave, one_step_a_slice
 from tests.house import UNGUARDED, House
-from tests.truth import albums, held, people, tally
+from tests.truth import albums, held, people, tally, told
 
 NewTenant = Callable[..., TestTenant]
 
@@ -68,6 +68,21 @@ def test_gone_for_good(house: House, new_tenant: NewTenant, first_soft: bool) ->
 
 
 # --- settings changed while a run reads ------------------------------------------------------------------------------
+
+
+def test_leavers_over_many_slices(house: House, crowd: TestTenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice may end while a full listing's leavers are being noted or deleted: none is missed or told of twice."""
+    monkeypatch.setattr(mirror, "DELETIONS", 3)
+    house.enable(NAME, "users", **UNGUARDED)
+    gone = leave(crowd, 15)
+    one_step_a_slice(monkeypatch)
+
+    run = house.run(NAME, "users", mode="full")
+
+    assert (run["status"], tally(run)) == ("succeeded", {"unchanged": 25, "deleted": 15})
+    assert run["slices"] > 5
+    stories = told(house.changes(NAME)[0])
+    assert {key for (_, key), story in stories.items() if story == ["created", "deleted"]} == set(gone)
 
 
 def test_settings_changed_between_two_slices(
