@@ -105,7 +105,7 @@ class Receiver:
     def items(self) -> list[Json]:
         return [item for post in self.posts for item in post["value"]]
 
-    def wait_for(self, count: int, seconds: float = 10) -> list[Json]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[Json]:
         """The items received, once there are so many."""
         end = time.monotonic() + seconds
         while len(self.items) < count:

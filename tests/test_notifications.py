@@ -483,7 +483,7 @@ class TestWakingUp:
 
         def slow(ear: _Ear, rooms: Any) -> None:
             writing.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
             served.append(set(rooms))
             write(ear, rooms)
 
@@ -502,7 +502,7 @@ class TestWakingUp:
         first, *others = items.values()
         with ThreadPoolExecutor(20) as pool:
             answers = [pool.submit(post, portal, first)]
-            assert writing.wait(30)
+            assert writing.wait(60)
             answers += [pool.submit(post, portal, item) for item in others]
             while len(portal.app.inbox._ear(NAME)._next.rooms) < len(others):
                 assert not any(answer.done() for answer in answers)
@@ -552,7 +552,7 @@ class TestFaults:
         """Graph gets an answer in time even where storage takes longer."""
         go_on = Event()
         monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 0.05)
-        monkeypatch.setattr(_Ear, "_listens", lambda _: go_on.wait(30))
+        monkeypatch.setattr(_Ear, "_listens", lambda _: go_on.wait(60))
         item = subscribe(portal, "room")
         answer = post(portal, item)
         go_on.set()
@@ -580,7 +580,7 @@ class TestFaults:
         monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 30)
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(post, portal, first)]
-            assert begun.wait(30)
+            assert begun.wait(60)
             answers += [pool.submit(post, portal, item) for item in others]
 
         assert [answer.result().status for answer in answers] == [202] + [503] * 7
