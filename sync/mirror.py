@@ -117,7 +117,8 @@ class Mirror(Deletions):
             key = self.key(item_id)
             known = stored.get(key)
             decision = _decide(source, known)
-            counted = decision.change is None and known is not None and _counted(known, mark, full=full)
+            back = known is not None and known.absent != "" and not isinstance(source, Absent)
+            counted = decision.change is None and known is not None and not back and _counted(known, mark, full=full)
             if counted and known and (not full or known.seen == listing):
                 continue
             if isinstance(source, Absent) and decision.change:

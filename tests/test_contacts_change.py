@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from storage.tables import Write
-from sync import mirror
+from sync import jobs, mirror
 from sync.contacts import fetch
 from sync.contacts.run import HINTS_LIVE, OWN
-from sync.runs import LEASE, active_run
+from sync.runs import LEASE, Claim, active_run
 from tests.cloud import Cloud
 from tests.club import NAME, Club, connect, crowd, groups_of, listed, log
-from tests.held import die_again_and_again
+from tests.held import Killed, die_again_and_again
 from tests.house import UNGUARDED, House
 from tests.truth import tally, told
 
@@ -186,6 +186,40 @@ def test_everybody_is_there_already(house: House, cloud: Cloud, monkeypatch: pyt
         cursor = page["next"]
     assert sorted(lines) == sorted(names)
     club.tenant.control.delete("")
+
+
+def test_somebody_who_is_back_before_the_second_try(house: House, club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was out of the group when a worker died, and is in it again for the next one, is not deleted by that."""
+    monkeypatch.setattr(mirror, "WRITES", 2)
+    people = [club.user(f"Person {number}") for number in range(4)]
+    club.add(club.top, *people)
+    connect(house, club, **UNGUARDED)
+    house.run(NAME, "contacts")
+    club.take_out(club.top, people[0])
+    run_id = house.start(NAME, "contacts", mode="full")
+    plain, noted = Claim.commit, False
+
+    def dying(claim: Claim, now: Any, writes: Any = (), **fields: Any) -> None:
+        nonlocal noted
+        if noted:
+            raise Killed
+        plain(claim, now, writes, **fields)
+        noted = any(write.key.startswith("absent|contact|") for write in writes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "WRITES", 1)
+        patch.setattr(Claim, "commit", dying)
+        with pytest.raises(Killed):
+            jobs.work(house.app, {"connection": NAME, "run": run_id})
+    assert noted
+    club.add(club.top, people[0])
+    house.clock.ahead += LEASE * 2
+
+    jobs.work(house.app, {"connection": NAME, "run": run_id})
+
+    run = house.get(f"connections/{NAME}/runs/{run_id}")
+    assert (run["status"], tally(run)) == ("succeeded", {"unchanged": 4})
+    assert set(listed(house, azureState="active")) == set(people)
 
 
 def test_a_long_reading_keeps_the_lease(house: House, club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
