@@ -25,7 +25,14 @@ from tests.house import Answer, House
 Json = dict[str, Any]
 NAME = "primary"
 ROLES = ["Calendars.ReadWrite", "Place.Read.All"]
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+# What is asked of Graph, as the journal of the simulated cloud names it.
+DELTA, VIEW = "GET /users/{id}/calendarView/delta", "GET /users/{id}/calendarView"
+GET, SEARCH = "GET /users/{id}/events/{event}", "GET /users/{id}/events"
+INSTANCES, BATCH = "GET /users/{id}/events/{event}/instances", "POST /$batch"
+POST = "POST /users/{id}/events"
+PATCH, DELETE = "PATCH /users/{id}/events/{event}", "DELETE /users/{id}/events/{event}"
 
 
 def graph_time(at: datetime, zone: str = "UTC") -> Json:

@@ -5,11 +5,9 @@ reference, section 7.
 from collections.abc import Callable
 from datetime import timedelta
 
-from tests.office import DAY, HOUR, NAME, Json, Office, graph_time, make_office, office, span, weekly
+from tests.office import DAY, HOUR, NAME, VIEW, Json, Office, graph_time, make_office, office, span, weekly
 
 __all__ = ["make_office", "office"]
-
-VIEW = "GET /users/{id}/calendarView"
 
 
 def booked(office: Office) -> tuple[Json, str]:

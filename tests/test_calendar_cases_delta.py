@@ -3,7 +3,6 @@ the reference, section 7.
 """
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -11,12 +10,23 @@ from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.event import Remote, Unreadable, parse_event
-from tests.office import DAY, HOUR, NAME, Json, Office, graph_time, make_office, office, span, weekly
+from tests.office import (
+    DAY,
+    DELTA,
+    GET,
+    HOUR,
+    MINUTE,
+    NAME,
+    Json,
+    Office,
+    graph_time,
+    make_office,
+    office,
+    span,
+    weekly,
+)
 
 __all__ = ["make_office", "office"]
-
-DELTA, GET = "GET /users/{id}/calendarView/delta", "GET /users/{id}/events/{event}"
-MINUTE = timedelta(minutes=1)
 
 
 def meetings(office: Office, count: int) -> None:

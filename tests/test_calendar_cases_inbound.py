@@ -4,13 +4,9 @@ from datetime import timedelta
 
 from sync.calendars.model import PLACEHOLDER, PRIVATE
 from sync.calendars.store import load_reservations
-from tests.office import DAY, HOUR, NAME, Office, graph_time, make_office, office, span
+from tests.office import BATCH, DAY, DELTA, GET, HOUR, NAME, SEARCH, Office, graph_time, make_office, office, span
 
 __all__ = ["make_office", "office"]
-
-DELTA, VIEW = "GET /users/{id}/calendarView/delta", "GET /users/{id}/calendarView"
-GET, SEARCH = "GET /users/{id}/events/{event}", "GET /users/{id}/events"
-INSTANCES, BATCH = "GET /users/{id}/events/{event}/instances", "POST /$batch"
 
 
 def test_user_invites_room(office: Office) -> None:

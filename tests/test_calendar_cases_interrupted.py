@@ -5,7 +5,6 @@ less than it could.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from itertools import cycle
 from typing import Any
 
@@ -15,13 +14,10 @@ from sync import jobs
 from sync.calendars.mailboxes import Round, fetch_round
 from sync.errors import Deferred
 from sync.graph.client import GraphClient
-from tests.office import DAY, HOUR, NAME, Json, Office, graph_time, make_office, office, span, weekly
+from tests.office import DAY, GET, HOUR, MINUTE, NAME, Json, Office, graph_time, make_office, office, span, weekly
 from tests.test_durability import Killed, Reaper, process
 
 __all__ = ["make_office", "office"]
-
-DELTA, GET = "GET /users/{id}/calendarView/delta", "GET /users/{id}/events/{event}"
-MINUTE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("after", [3, 4, 5, 6])

@@ -7,12 +7,10 @@ import pytest
 
 from sync import jobs
 from tests.house import House
-from tests.office import HOUR, NAME, Office, make_office, office, span
+from tests.office import HOUR, MINUTE, NAME, Office, make_office, office, span
 from tests.webhooks import Server, listening, webhooks
 
 __all__ = ["listening", "make_office", "office", "webhooks"]
-
-MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture

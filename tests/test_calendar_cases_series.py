@@ -8,12 +8,26 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sync.calendars.model import PLACEHOLDER
-from tests.office import DAY, HOUR, Json, Office, graph_time, make_office, office, room_attendee, span, weekly
+from tests.office import (
+    BATCH,
+    DAY,
+    DELTA,
+    GET,
+    HOUR,
+    INSTANCES,
+    SEARCH,
+    Json,
+    Office,
+    graph_time,
+    make_office,
+    office,
+    room_attendee,
+    span,
+    weekly,
+)
 
 __all__ = ["make_office", "office"]
 
-DELTA, INSTANCES = "GET /users/{id}/calendarView/delta", "GET /users/{id}/events/{event}/instances"
-GET, SEARCH, BATCH = "GET /users/{id}/events/{event}", "GET /users/{id}/events", "POST /$batch"
 NEW_YORK = "America/New_York"
 
 

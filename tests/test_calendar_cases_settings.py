@@ -9,17 +9,21 @@ import pytest
 
 from sync.calendars.model import PLACEHOLDER
 from tests.house import Answer
-from tests.office import DAY, HOUR, Json, Office, graph_time, make_office, span, weekly
+from tests.office import (
+    DAY,
+    HOUR,
+    SEARCH,
+    VIEW,
+    Json,
+    Office,
+    graph_time,
+    make_office,
+    span,
+    weekly,
+)
 
 __all__ = ["make_office"]
 
-DELTA, VIEW = "GET /users/{id}/calendarView/delta", "GET /users/{id}/calendarView"
-GET, SEARCH = "GET /users/{id}/events/{event}", "GET /users/{id}/events"
-POST, PATCH, DELETE = (
-    "POST /users/{id}/events",
-    "PATCH /users/{id}/events/{event}",
-    "DELETE /users/{id}/events/{event}",
-)
 Make = Callable[..., Office]
 
 

@@ -20,6 +20,7 @@ PURE = (
     "sync/calendars/event.py",
     "sync/calendars/merge.py",
     "sync/calendars/model.py",
+    "sync/calendars/pairing.py",
     "sync/calendars/patterns.py",
     "sync/calendars/reasons.py",
     "sync/calendars/recurrence.py",

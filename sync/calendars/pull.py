@@ -19,6 +19,7 @@ from sync.calendars.organizers import (
     title_for,
 )
 from sync.calendars.overlaps import settle_overlaps
+from sync.calendars.pairing import pair
 from sync.calendars.removals import remove
 from sync.calendars.series import DROPPED
 from sync.calendars.visit import Visit
@@ -115,18 +116,22 @@ def _take_series(visit: Visit, master: Remote, instances: list[Remote], index: _
     after = next((one for name in matched if (one := visit.ledger.get(name))), None)
     if after is None:
         return set()
-    moved = series is not None and _beat(series) != _beat(after)
-    pairs = _pair(visit, after, instances, single, moved=moved)
+    shifted = series is not None and _beat(series) != _beat(after)
+    held = [one for one in visit.ledger if one.series == after.id]
+    pairs = pair(instances, held, single, shifted=shifted)
     titles = instance_titles(visit, after, seen, [one for one in pairs if one[0].kind == "exception"])
     settled = after.link.state == "linked" and after.link.former is None
     for remote, reservation in pairs:
-        part = _part(visit, remote, after, seen, titles)
-        if settled and reservation is not None and reservation.note == DROPPED:
-            reservation = reservation.linked(cause=REMOTE)  # noqa: PLW2901 - the series has a place for it again
-        matched |= _take_part(visit, after, reservation, part)
+        known = _reopened(reservation) if settled and reservation else reservation
+        matched |= _take_part(visit, after, known, _part(visit, remote, after, seen, titles))
     if settled:
         matched |= _end_unplaced(visit, after, matched)
     return matched
+
+
+def _reopened(one: Reservation) -> Reservation:
+    """An occurrence that the portal took out of its series comes back where the series has a place for it after all."""
+    return one.linked(cause=REMOTE) if one.note == DROPPED else one
 
 
 def _take_part(visit: Visit, series: Reservation, known: Reservation | None, part: Seen) -> set[str]:
@@ -160,36 +165,6 @@ def _end_unplaced(visit: Visit, series: Reservation, matched: set[str]) -> set[s
 def _beat(series: Reservation) -> tuple[str, str, str]:
     agreed = series.agreed()
     return agreed.start, agreed.end, agreed.pattern
-
-
-def _pair(
-    visit: Visit, series: Reservation, instances: list[Remote], single: Reservation | None, *, moved: bool
-) -> list[tuple[Remote, Reservation | None]]:
-    """Each instance with its reservation: by event, by place in the series, and after a shift of the whole series, which
-    gives all of them new ids and places, in their order.
-    """
-    held = [one for one in visit.ledger if one.series == series.id]
-    by_event = {one.link.room_event: one for one in held if one.link.room_event}
-    by_place = {one.original_start: one for one in sorted(held, key=lambda each: each.live)}
-    found = {remote.id: by_event[remote.id] for remote in instances if remote.id in by_event}
-    taken = {one.id for one in found.values()}
-    for remote in instances:
-        hit = by_place.get(remote.original_start)
-        if remote.id not in found and hit is not None and hit.id not in taken:
-            found[remote.id] = hit
-            taken.add(hit.id)
-    ordered = sorted(instances, key=_start)
-    if single is not None and ordered and ordered[0].id not in found:
-        found[ordered[0].id] = single
-    if moved:
-        loose = sorted((one for one in held if one.id not in taken and one.live), key=lambda one: one.times.start)
-        alone = [remote for remote in ordered if remote.id not in found]
-        found |= {remote.id: one for remote, one in zip(alone, loose, strict=False)}
-    return [(remote, found.get(remote.id)) for remote in ordered]
-
-
-def _start(remote: Remote) -> tuple[str, str]:
-    return remote.times.start.isoformat(), remote.id
 
 
 def _part(visit: Visit, remote: Remote, series: Reservation, master: Seen, titles: Mapping[datetime, Title]) -> Seen:

@@ -37,8 +37,9 @@ def reasons(
 ) -> frozenset[Reason]:
     """Everything that speaks for looking at the room now; nothing for one that has to wait for its next try.
 
-    `window` is the present one, `full_start` when a full sync was last asked for, a calendar that
-    was last read before `silent_before` is read although nothing was heard, `subscribes` says that the room's subscription has to be made or renewed.
+    `window` is the present one, `full_start` when a full sync was last asked for, a calendar that was last read before
+    `silent_before` is read although nothing was heard, `subscribes` says that the room's subscription has to be made or
+    renewed.
     """
     if not room.active:
         return frozenset({"leave"}) if state.subscription or todo.heard else frozenset()
