@@ -58,7 +58,7 @@ def run(house: House, sync: str) -> dict[str, int]:
 
 def journey(house: House, tenant: TestTenant, rounds: int) -> None:
     """Everybody, then some rounds of changes, each read by users and photos."""
-    house.connect(tenant, NAME, users={"invite": "onCreate"}, photos={})
+    house.connect(tenant, NAME, users={"invite": "onCreate", **UNGUARDED}, photos=UNGUARDED)
     everybody = len(people(tenant, guests=True))
     assert sum(run(house, "users").values()) == everybody
     assert sum(run(house, "photos").values()) == len(people(tenant))
@@ -71,7 +71,7 @@ def journey(house: House, tenant: TestTenant, rounds: int) -> None:
 
 @pytest.mark.parametrize(
     ("style", "seconds", "users", "rounds"),
-    [("decimal", 0.05, 25, 3), ("absent", 0, 25, 3), ("seconds", 1, 12, 1), ("date", 0, 12, 1)],
+    [("decimal", 0.05, 14, 3), ("absent", 0, 14, 3), ("seconds", 1, 12, 1), ("date", 0, 12, 1)],
 )
 def test_storm(
     house: House,
@@ -96,11 +96,11 @@ def test_storm(
 @pytest.mark.parametrize("seed", range(2, 5))
 def test_storms_of_all_kinds(house: House, new_tenant: NewTenant, seed: int) -> None:
     """Together with untidy pages and links that do not work after a retry, in many orders: the same end."""
-    tenant = new_tenant(users=25, guestShare=0.2)
+    tenant = new_tenant(users=14, guestShare=0.2)
     storm = {**STORM, "rate504": 0.05, "untidyPaging": True, "retriedPageLinksFail": True, "seed": seed}
     tenant.control.post("faults", {**storm, "retryAfter": {"style": "decimal", "seconds": 0.02}})
 
-    house.connect(tenant, NAME, users={"invite": "onCreate"}, photos={})
+    house.connect(tenant, NAME, users={"invite": "onCreate", **UNGUARDED}, photos=UNGUARDED)
     for step in range(3):
         run(house, "users")
         run(house, "photos")
@@ -133,10 +133,10 @@ def test_two_workers(build_house: Callable[..., House], new_tenant: NewTenant, s
     """Two processes that take users and photo runs from the same queues, with messages twice: as with one."""
     houses = [build_house(), build_house()]
     house, other = houses
-    tenant = new_tenant(users=25, guestShare=0.2)
+    tenant = new_tenant(users=14, guestShare=0.2)
     storm = {"rate503": 0.1, "rateBatchItem": 0.1, "retryAfter": {"style": "decimal", "seconds": 0.02}, "seed": seed}
     tenant.control.post("faults", storm)
-    house.connect(tenant, NAME, users={"invite": "onCreate"}, photos={})
+    house.connect(tenant, NAME, users={"invite": "onCreate", **UNGUARDED}, photos=UNGUARDED)
     for step in range(3):
         started = [house.start(NAME, sync) for sync in ("users", "photos")]
         for each in started:
