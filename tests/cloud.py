@@ -143,6 +143,10 @@ class GraphSession(requests.Session):
         return {item["id"]: item for item in answer.json()["responses"]}
 
 
+# The fixture `new_tenant`: its keywords are those of Cloud.generate.
+NewTenant = Callable[..., TestTenant]
+
+
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """A running cloud without tenants."""
@@ -162,7 +166,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def new_tenant(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Callable[..., TestTenant]]:
+def new_tenant(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[NewTenant]:
     """Makes tenants, the same for the same test, that are removed after it."""
     made: list[TestTenant] = []
     seed = zlib.crc32(request.node.nodeid.encode())
@@ -177,6 +181,6 @@ def new_tenant(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Callabl
 
 
 @pytest.fixture
-def tenant(new_tenant: Callable[..., TestTenant]) -> TestTenant:
+def tenant(new_tenant: NewTenant) -> TestTenant:
     """A tenant of 30 users with an app that may read them."""
     return new_tenant(users=30)

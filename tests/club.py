@@ -1,16 +1,15 @@
 """A tenant whose groups are a portal's shared contacts, and what its admin and its portal see of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.house import House
 
-NewTenant = Callable[..., TestTenant]
 ROLES = ["User.Read.All", "GroupMember.Read.All"]
 NAME = "primary"
 FIELDS = ("displayName", "givenName", "surname", "mobilePhone", "mail")

@@ -1,13 +1,12 @@
 """Runs that are held or dry, as the tests of all one-way syncs look at them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sync import jobs
 from sync.runs import LEASE, Claim
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 
 NAME = "primary"
@@ -52,7 +51,7 @@ def leave(tenant: TestTenant, count: int, seed: int = 1) -> list[str]:
 
 
 @pytest.fixture
-def crowd(house: House, new_tenant: Callable[..., TestTenant]) -> TestTenant:
+def crowd(house: House, new_tenant: NewTenant) -> TestTenant:
     """40 synced users under the default guard."""
     tenant = new_tenant(users=40, guestShare=0, disabledShare=0)
     house.connect(tenant, NAME, users={})

@@ -19,7 +19,7 @@ from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.model import Reservation, RoomState
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import Answer, House
 
 Json = dict[str, Any]
@@ -293,7 +293,7 @@ class Count:
 
 
 @pytest.fixture
-def make_office(house: House, new_tenant: Callable[..., TestTenant]) -> Callable[..., Office]:
+def make_office(house: House, new_tenant: NewTenant) -> Callable[..., Office]:
     """Makes the office: a connected tenant of three people and two rooms, the sync on, no room linked yet."""
 
     own = house

@@ -1,17 +1,19 @@
 """Rooms and reservations for tests: linked and made through the API, their sync's side put in place of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
 from typing import Any
+
+import pytest
 
 from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.model import Link, Reservation, RoomState, Times
 from sync.sync_settings import CalendarsSettings
-from tests.cloud import TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.house import Answer, House
 
 NAME = "primary"
@@ -93,6 +95,29 @@ def open_portal(house: House, tenant: TestTenant) -> House:
     connect(house, tenant)
     link(house, "oak")
     link(house, "elm")
+    return house
+
+
+@pytest.fixture
+def portal(house: House, new_tenant: NewTenant) -> House:
+    """A portal of the test's own."""
+    return open_portal(house, new_tenant())
+
+
+@pytest.fixture(scope="module")
+def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
+    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
+    tenant = cloud.generate()
+    yield open_portal(shared_house, tenant)
+    tenant.control.delete("")
+
+
+def open_room(house: House, tenant: TestTenant, **fields: Any) -> House:
+    """A portal whose room oak is the first one of the tenant: it is active, and nothing is in it yet."""
+    house.connect(tenant, NAME, calendars={})
+    link(house, "oak", externalCalendar=f"room1@{tenant.domain}", **fields)
+    house.work()
+    assert house.get(f"{ROOMS}/oak")["status"] == "active"
     return house
 
 

@@ -1,6 +1,5 @@
 """What the portal reads: pages, filters and searches of users, runs, logs and changes; photos; settings of all syncs."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +8,8 @@ import pytest
 from storage.tables import Write, encode_key
 from sync import api_copies
 from sync.sync_settings import SETTINGS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant
 from tests.house import House
-
-Tenants = Callable[..., TestTenant]
 
 
 def pages(house: House, path: str, top: int) -> list[list[Any]]:
@@ -33,7 +30,7 @@ def joined(found: list[list[Any]]) -> list[Any]:
 
 
 @pytest.fixture
-def connected(house: House, new_tenant: Tenants) -> House:
+def connected(house: House, new_tenant: NewTenant) -> House:
     house.connect(new_tenant(), users={})
     return house
 
@@ -145,7 +142,7 @@ class TestUsers:
 
 class TestPhotos:
     @pytest.fixture
-    def photo(self, house: House, new_tenant: Tenants) -> str:
+    def photo(self, house: House, new_tenant: NewTenant) -> str:
         """The path of a photo that was synced."""
         house.connect(new_tenant(users=1, photoShare=1, guestShare=0, disabledShare=0), users={}, photos={})
         house.run("primary", "users")
@@ -252,7 +249,7 @@ class TestLogs:
         assert found == {"info": ["0i", "2i"], "warning": ["0w", "2w"], "error": ["1e", "2e"]}
 
 
-def test_changes_one_by_one(house: House, new_tenant: Tenants) -> None:
+def test_changes_one_by_one(house: House, new_tenant: NewTenant) -> None:
     """The feed gives every change once, in pages of any size, and always a cursor to poll with."""
     tenant = new_tenant(users=5)
     house.connect(tenant, users={})

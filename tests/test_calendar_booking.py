@@ -1,13 +1,11 @@
 """Reservations through the API: made, and never two at a time in a room."""
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from sync.calendars import rooms
-from tests.cloud import Cloud, TestTenant
 from tests.house import House
 from tests.rooms import (
     ANN,
@@ -21,29 +19,17 @@ from tests.rooms import (
     book,
     link,
     make_reservation,
-    open_portal,
     pointers,
+    portal,
     problem,
     put_reservation,
+    standing,
     stored,
     to_send,
     together,
 )
 
-NewTenant = Callable[..., TestTenant]
-
-
-@pytest.fixture(scope="module")
-def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
-    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
-    tenant = cloud.generate()
-    yield open_portal(shared_house, tenant)
-    tenant.control.delete("")
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
+__all__ = ["portal", "standing"]
 
 
 class TestCreate:

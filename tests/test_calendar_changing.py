@@ -1,6 +1,5 @@
 """Reservations through the API: changed, cancelled and moved to another room, by whoever may."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 
 from sync.calendars.model import Link, Person, Times
-from tests.cloud import Cloud, TestTenant
 from tests.house import House
 from tests.rooms import (
     ANN,
@@ -23,29 +21,18 @@ from tests.rooms import (
     enable,
     link,
     make_reservation,
-    open_portal,
     pointers,
+    portal,
     problem,
     put_reservation,
+    standing,
     stored,
     to_send,
 )
 
-NewTenant = Callable[..., TestTenant]
+__all__ = ["portal", "standing"]
+
 LATER = Times(START + timedelta(days=1), START + timedelta(days=1, hours=1), "UTC")
-
-
-@pytest.fixture(scope="module")
-def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
-    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
-    tenant = cloud.generate()
-    yield open_portal(shared_house, tenant)
-    tenant.control.delete("")
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
 
 
 class TestEdit:

@@ -1,16 +1,14 @@
 """Check connection for calendars: the tenant's rooms, a room's calendar, and the proof that other mailboxes are closed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.calendars import CALENDARS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 from tests.rooms import NAME, link, pointers
 
-NewTenant = Callable[..., TestTenant]
 CHECK = f"connections/{NAME}/check"
 
 

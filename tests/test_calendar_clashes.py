@@ -1,6 +1,5 @@
 """Clashes: the pure check against a plain one, and what a room's calendar at Microsoft has in the way."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +10,10 @@ from hypothesis import strategies as st
 from sync.calendars.clashes import clashing
 from sync.calendars.model import Times
 from tests.calendars import CALENDARS, at, day, event, weekly
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
-from tests.rooms import NAME, ROOMS, enable, link, problem
+from tests.rooms import OAK, enable, link, open_room, problem
 
-NewTenant = Callable[..., TestTenant]
-OAK = f"{ROOMS}/oak/reservations"
 BASE = datetime(2027, 3, 1, tzinfo=UTC)
 
 
@@ -55,12 +52,7 @@ def tenant(new_tenant: NewTenant) -> TestTenant:
 
 @pytest.fixture
 def portal(house: House, tenant: TestTenant) -> House:
-    """A portal with a room that is active and that nothing is in yet."""
-    house.connect(tenant, NAME, calendars={})
-    link(house, "oak", externalCalendar=f"room1@{tenant.domain}", timeZone="UTC")
-    house.work()
-    assert house.get(f"{ROOMS}/oak")["status"] == "active"
-    return house
+    return open_room(house, tenant, timeZone="UTC")
 
 
 def in_outlook(tenant: TestTenant, **body: Any) -> Any:

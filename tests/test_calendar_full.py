@@ -1,6 +1,5 @@
 """Sync all calendars: asked for by a person, at most once in ten minutes."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -8,23 +7,17 @@ import pytest
 from sync import jobs
 from sync.calendars import store
 from tests.calendars import CALENDARS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant
 from tests.house import Answer, House
-from tests.rooms import NAME, ROOMS, link, problem, together
+from tests.rooms import NAME, open_room, problem, together
 
-NewTenant = Callable[..., TestTenant]
 RUNS = f"connections/{NAME}/syncs/calendars/runs"
 
 
 @pytest.fixture
 def portal(house: House, new_tenant: NewTenant) -> House:
     """A portal with the calendar of one room."""
-    tenant = new_tenant(rooms=1, roles=CALENDARS)
-    house.connect(tenant, NAME, calendars={})
-    link(house, "oak", externalCalendar=f"room1@{tenant.domain}")
-    house.work()
-    assert house.get(f"{ROOMS}/oak")["status"] == "active"
-    return house
+    return open_room(house, new_tenant(rooms=1, roles=CALENDARS))
 
 
 def ask(house: House, mode: str = "full", **body: object) -> Answer:

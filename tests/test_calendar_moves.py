@@ -1,18 +1,14 @@
 """A meeting in its organizer's calendar is moved to another room by the portal, with delegation."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sync.calendars import store
 from tests.calendars import CALENDARS, at, event
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
-from tests.rooms import NAME, ROOMS, link, problem, stored
-
-NewTenant = Callable[..., TestTenant]
-OAK, ELM = f"{ROOMS}/oak/reservations", f"{ROOMS}/elm/reservations"
+from tests.rooms import ELM, NAME, OAK, ROOMS, link, problem, stored
 
 
 class Meeting:

@@ -1,12 +1,10 @@
 """Reservations through the API: one of them, and those of a time."""
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
 from sync.calendars.model import Times
-from tests.cloud import Cloud, TestTenant
 from tests.house import House
 from tests.rooms import (
     ELM,
@@ -15,26 +13,14 @@ from tests.rooms import (
     at,
     book,
     make_reservation,
-    open_portal,
     pointers,
+    portal,
     problem,
     put_reservation,
+    standing,
 )
 
-NewTenant = Callable[..., TestTenant]
-
-
-@pytest.fixture(scope="module")
-def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
-    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
-    tenant = cloud.generate()
-    yield open_portal(shared_house, tenant)
-    tenant.control.delete("")
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
+__all__ = ["portal", "standing"]
 
 
 class TestRead:

@@ -1,6 +1,6 @@
 """Rooms through the API: linked, shown with what their sync has come to, and removed with all that was theirs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from storage.tables import Write
 from sync.calendars import commits, rooms, store
 from sync.calendars.model import Link, Subscription
 from tests.calendars import CALENDARS
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant
 from tests.house import House
 from tests.rooms import (
     NAME,
@@ -26,8 +26,6 @@ from tests.rooms import (
     put_state,
     together,
 )
-
-NewTenant = Callable[..., TestTenant]
 
 
 @pytest.fixture(scope="module")

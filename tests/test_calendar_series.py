@@ -1,6 +1,5 @@
 """Series through the API: made, with all of their occurrences or none, and as they arrive in Outlook."""
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from sync.calendars import store
 from tests.calendars import CALENDARS
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 from tests.rooms import (
     BODY,
@@ -22,30 +21,18 @@ from tests.rooms import (
     book,
     daily,
     enable,
-    link,
     listed,
-    open_portal,
+    open_room,
     pointers,
+    portal,
     problem,
+    standing,
     starts,
     to_send,
     together,
 )
 
-NewTenant = Callable[..., TestTenant]
-
-
-@pytest.fixture(scope="module")
-def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
-    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
-    tenant = cloud.generate()
-    yield open_portal(shared_house, tenant)
-    tenant.control.delete("")
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
+__all__ = ["portal", "standing"]
 
 
 class TestCreate:
@@ -207,10 +194,7 @@ class TestSent:
 
     @pytest.fixture
     def active(self, house: House, tenant: TestTenant) -> House:
-        house.connect(tenant, NAME, calendars={})
-        link(house, "oak", externalCalendar=f"room1@{tenant.domain}")
-        house.work()
-        return house
+        return open_room(house, tenant)
 
     def in_outlook(self, tenant: TestTenant) -> list[tuple[str, str]]:
         """The starts and subjects of what the room's calendar has."""

@@ -1,6 +1,5 @@
 """Series through the API: changed and cancelled as a whole, and occurrence by occurrence."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from storage.tables import Write
 from sync.calendars import store
 from sync.calendars.model import Link
-from tests.cloud import Cloud, TestTenant
 from tests.house import House
 from tests.rooms import (
     BODY,
@@ -21,29 +19,17 @@ from tests.rooms import (
     book,
     daily,
     listed,
-    open_portal,
     pointers,
+    portal,
     problem,
     put_reservation,
+    standing,
     starts,
     stored,
     to_send,
 )
 
-NewTenant = Callable[..., TestTenant]
-
-
-@pytest.fixture(scope="module")
-def standing(shared_house: House, cloud: Cloud) -> Iterator[House]:
-    """A portal for tests that leave nothing behind but reservations that nobody else looks at."""
-    tenant = cloud.generate()
-    yield open_portal(shared_house, tenant)
-    tenant.control.delete("")
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
+__all__ = ["portal", "standing"]
 
 
 class TestChangeAll:

@@ -1,22 +1,15 @@
 """Series that do not fit into one transaction: there as a whole or not at all, whenever somebody dies."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from sync.calendars import parts, rooms, store
-from tests.cloud import TestTenant
 from tests.house import House
-from tests.rooms import BODY, NAME, OAK, SPRING, at, book, daily, listed, open_portal, problem
+from tests.rooms import BODY, NAME, OAK, SPRING, at, book, daily, listed, portal, problem
 
-NewTenant = Callable[..., TestTenant]
-
-
-@pytest.fixture
-def portal(house: House, new_tenant: NewTenant) -> House:
-    return open_portal(house, new_tenant())
+__all__ = ["portal"]
 
 
 class TestLong:

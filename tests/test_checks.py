@@ -15,11 +15,10 @@ from storage.secrets import secret_name
 from sync import connections
 from sync.settings import CLOUDS
 from sync.settings import Cloud as Endpoints
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.house import House
 from tests.test_connections import as_pem, certify, register
 
-Tenants = Callable[..., TestTenant]
 STEPS = ["secret", "token", "tenant", "permissions", "call", "expiry"]
 READ = ["User.Read.All"]
 
@@ -60,7 +59,7 @@ def edit(house: House, **changes: Any) -> None:
 
 
 @pytest.fixture
-def connected(house: House, new_tenant: Tenants) -> House:
+def connected(house: House, new_tenant: NewTenant) -> House:
     """A house with the connection `primary` whose users sync is enabled and whose app may read users."""
     house.connect(new_tenant(users=2), users={})
     return house
@@ -79,7 +78,7 @@ def vault(cloud: Cloud) -> Iterator[Callable[..., None]]:
 
 
 class TestConfirmed:
-    def test_everything_is_there(self, house: House, new_tenant: Tenants) -> None:
+    def test_everything_is_there(self, house: House, new_tenant: NewTenant) -> None:
         """Sign-in works and every enabled sync has what it needs: all steps are good, in their order."""
         tenant = new_tenant(users=1, roles=["User.Read.All", "Organization.Read.All"])
         house.connect(tenant, users={}, photos={})
@@ -109,7 +108,7 @@ class TestConfirmed:
         assert report["status"] == "confirmed"
         assert report["tenant"] == {"id": tenant.id, "displayName": None, "defaultDomain": None}
 
-    def test_by_domain(self, house: House, new_tenant: Tenants) -> None:
+    def test_by_domain(self, house: House, new_tenant: NewTenant) -> None:
         """A tenant that is named by one of its domains is confirmed as well."""
         tenant = new_tenant(roles=["User.Read.All", "Organization.Read.All"])
         credential = {"type": "clientSecret", "secretValue": tenant.secret}
@@ -118,7 +117,7 @@ class TestConfirmed:
 
         assert found(check(house))["tenant"] == ("ok", "tenant-confirmed")
 
-    def test_nothing_enabled_yet(self, house: House, new_tenant: Tenants) -> None:
+    def test_nothing_enabled_yet(self, house: House, new_tenant: NewTenant) -> None:
         """Before any sync is enabled, missing permissions are a hint, not a fault."""
         house.connect(new_tenant(roles=[]))
 

@@ -6,8 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.calendars import CALENDARS, IMMUTABLE, at, day, event, people_of, refusal, rooms_of, starts, weekly, window
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 
 @pytest.fixture

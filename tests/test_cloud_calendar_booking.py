@@ -18,8 +18,7 @@ from tests.calendars import (
     starts,
     weekly,
 )
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 Json = dict[str, Any]
 

@@ -11,8 +11,7 @@ import pytest
 from msal import ConfidentialClientApplication
 
 from tests.calendars import CALENDARS, day, event, inviting, people_of, receiver, rooms_of, weekly
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.test_cloud_msgraph_sdk import DEPRECATED, run
 
 with warnings.catch_warnings():

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tests.calendars import CALENDARS, IMMUTABLE, at, event, inviting, people_of, rooms_of, view_delta, weekly, window
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 Json = dict[str, Any]
 STEPS = 25

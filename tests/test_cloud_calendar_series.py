@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from local.cloud.exchange.recurrence import DAYS, read_recurrence, slots
 from local.cloud.exchange.zones import When
 from tests.calendars import CALENDARS, IMMUTABLE, at, day, event, instances, refusal, rooms_of, starts, weekly, window
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "America/Sao_Paulo", "UTC"]
 

@@ -1,7 +1,6 @@
 """The simulated Entra, over HTTPS: as msal and azure-identity see it, and answer by answer."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import HTTPAdapter
 
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 
 DEFAULT = "https://graph.microsoft.com/.default"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -513,7 +512,7 @@ def test_a_secret_is_rotated(tenant):
     assert post_token(tenant, client_secret=fresh["value"]).status_code == 200
 
 
-def test_tenants_do_not_know_each_others_apps(new_tenant: Callable[..., TestTenant]):
+def test_tenants_do_not_know_each_others_apps(new_tenant: NewTenant):
     one, other = new_tenant(), new_tenant()
 
     assert post_token(other, client_id=one.client_id, client_secret=one.secret).json()["error_codes"] == [700016]

@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from PIL import Image
 
 from local.cloud.throttling import Throttle
-from tests.cloud import GraphSession, TestTenant
+from tests.cloud import GraphSession, NewTenant, TestTenant
 
 DEFAULT_PROPERTIES = {
     "businessPhones",
@@ -38,7 +37,6 @@ DEFAULT_PROPERTIES = {
     "userPrincipalName",
 }
 EVENTUAL = {"ConsistencyLevel": "eventual"}
-NewTenant = Callable[..., TestTenant]
 
 
 def assert_error(answer: requests.Response, status: int, code: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import pytest
 
 from local.cloud.population import Population, generate
 from tests.calendars import CALENDARS, refusal, rooms_of, window
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from tests.calendars import (
     rooms_of,
     subscribe,
 )
-from tests.cloud import TestTenant
-from tests.test_cloud_graph import NewTenant
+from tests.cloud import NewTenant, TestTenant
 
 Json = dict[str, Any]
 NOBODY = "http://127.0.0.1:9/notify"

@@ -22,11 +22,9 @@ from sync import connections, jobs
 from sync.runs import Claim, load_run
 from sync.settings import CLOUDS
 from sync.settings import Cloud as Endpoints
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.contents import contents
 from tests.house import Answer, House
-
-Tenants = Callable[..., TestTenant]
 
 
 def request(tenant: TestTenant, name: str = "primary", **changes: Any) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def vault(cloud: Cloud) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def connected(house: House, new_tenant: Tenants) -> House:
+def connected(house: House, new_tenant: NewTenant) -> House:
     """A house with the connection `primary`."""
     house.connect(new_tenant())
     return house
@@ -61,7 +59,7 @@ def check(house: House, name: str = "primary") -> Any:
 
 
 class TestCreating:
-    def test_the_answer(self, house: House, new_tenant: Tenants) -> None:
+    def test_the_answer(self, house: House, new_tenant: NewTenant) -> None:
         """A new connection is shown as it was sent, less its secret, with its address, version and defaults."""
         tenant = new_tenant()
         body = request(tenant, labels={"customer": "42 é😀"}, timeZone="Europe/Berlin")
@@ -90,14 +88,14 @@ class TestCreating:
         assert connected.app.secrets.load(secret_name("primary")) == value
         assert contents(connected).naming(value) == []
 
-    def test_a_name_that_is_taken(self, connected: House, new_tenant: Tenants) -> None:
+    def test_a_name_that_is_taken(self, connected: House, new_tenant: NewTenant) -> None:
         """A second connection of the same name is refused, and the first one's credential still works."""
         answer = connected.call("POST", "connections", request(new_tenant()))
 
         assert code(answer) == (409, "connection-exists")
         assert check(connected)["status"] == "confirmed"
 
-    def test_two_at_once(self, house: House, new_tenant: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_at_once(self, house: House, new_tenant: NewTenant, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of two requests for one name at the same moment one wins, whole: its own secret is the one that works."""
         winner, loser = new_tenant(), new_tenant()
         find = connections.find
@@ -115,7 +113,7 @@ class TestCreating:
         assert house.get("connections/primary")["tenantId"] == winner.id
         assert check(house)["status"] == "confirmed"
 
-    def test_names_that_only_case_tells_apart(self, house: House, new_tenant: Tenants) -> None:
+    def test_names_that_only_case_tells_apart(self, house: House, new_tenant: NewTenant) -> None:
         """Names are case-sensitive: two that differ in case are two connections with secrets of their own."""
         for name in ("main", "Main"):
             house.connect(new_tenant(), name)
@@ -123,7 +121,7 @@ class TestCreating:
         assert [check(house, name)["status"] for name in ("main", "Main")] == ["confirmed", "confirmed"]
         assert house.get("connections/main")["tenantId"] != house.get("connections/Main")["tenantId"]
 
-    def test_a_vault_that_is_down(self, house: House, new_tenant: Tenants, vault: Callable[..., None]) -> None:
+    def test_a_vault_that_is_down(self, house: House, new_tenant: NewTenant, vault: Callable[..., None]) -> None:
         """Without the vault nothing is created: 503, and the name is still free afterwards."""
         body = request(new_tenant(), f"new-{uuid.uuid4()}")
         vault(unavailable=True)
@@ -135,7 +133,7 @@ class TestCreating:
         assert contents(house).naming(body["name"]) == []
         assert house.call("POST", "connections", body).status == 201
 
-    def test_what_a_dead_removal_left(self, house: House, new_tenant: Tenants) -> None:
+    def test_what_a_dead_removal_left(self, house: House, new_tenant: NewTenant) -> None:
         """A new connection does not inherit rows of an old one of that name."""
         house.app.tables.data.commit("primary", [Write("insert", f"user|{number}") for number in range(100)])
         house.app.tables.data.commit("primary", [Write("insert", "settings|users", {"j_settings": {"enabled": True}})])
@@ -169,7 +167,7 @@ class TestLostAnswers:
 
         return arm
 
-    def test_of_a_new_connection(self, house: House, new_tenant: Tenants, lose: Callable[[str], list[str]]) -> None:
+    def test_of_a_new_connection(self, house: House, new_tenant: NewTenant, lose: Callable[[str], list[str]]) -> None:
         """The connection that the first attempt made is not taken for somebody else's."""
         sent = lose("POST")
 
@@ -188,7 +186,7 @@ class TestLostAnswers:
 
 
 class TestListing:
-    def test_pages(self, house: House, new_tenant: Tenants) -> None:
+    def test_pages(self, house: House, new_tenant: NewTenant) -> None:
         """Every connection comes once, in the order of names, page by page, without any secret."""
         tenant = new_tenant()
         names = ["A", "B-1", "B_2", "a", "b"]
@@ -368,7 +366,7 @@ def register(tenant: TestTenant, certificate: x509.Certificate) -> None:
 
 class TestCertificates:
     @pytest.mark.parametrize("entered", [{}, {"expiresOn": "2999-01-01"}], ids=["read", "entered"])
-    def test_a_pem(self, house: House, new_tenant: Tenants, key: rsa.RSAPrivateKey, entered: dict[str, str]) -> None:
+    def test_a_pem(self, house: House, new_tenant: NewTenant, key: rsa.RSAPrivateKey, entered: dict[str, str]) -> None:
         """Key and certificate sign in; a last day that is not entered is the certificate's; the key is never shown."""
         tenant, certificate = new_tenant(), certify(key)
         register(tenant, certificate)
@@ -385,7 +383,7 @@ class TestCertificates:
 
     @pytest.mark.parametrize("form", ["pem", "pkcs12"])
     def test_a_certificate_of_the_vault(
-        self, house: House, new_tenant: Tenants, key: rsa.RSAPrivateKey, form: str
+        self, house: House, new_tenant: NewTenant, key: rsa.RSAPrivateKey, form: str
     ) -> None:
         """A certificate that the vault keeps signs in by its name, in either form that the vault stores."""
         tenant, certificate, name = new_tenant(), certify(key), f"portal-{uuid.uuid4()}"
@@ -450,7 +448,9 @@ class TestCertificates:
 
 class TestManagedIdentity:
     @pytest.mark.parametrize("client", [None, str(uuid.uuid4())], ids=["system-assigned", "user-assigned"])
-    def test_a_federated_credential(self, house: House, new_tenant: Tenants, cloud: Cloud, client: str | None) -> None:
+    def test_a_federated_credential(
+        self, house: House, new_tenant: NewTenant, cloud: Cloud, client: str | None
+    ) -> None:
         """The app's own identity signs in where the tenant's app trusts it, without any secret to keep."""
         tenant = new_tenant()
         identity = cloud.control.get("identity", **({"clientId": client} if client else {}))
@@ -502,12 +502,12 @@ def fill(house: House, tenant: TestTenant, name: str) -> None:
 
 class TestRemoving:
     @pytest.fixture
-    def full(self, house: House, new_tenant: Tenants) -> House:
+    def full(self, house: House, new_tenant: NewTenant) -> House:
         """A connection with users, photos, runs, feed, due rows, a kept answer and a request budget."""
         fill(house, new_tenant(users=2, photoShare=1), "primary")
         return house
 
-    def test_nothing_is_left_but_the_run(self, full: House, new_tenant: Tenants) -> None:
+    def test_nothing_is_left_but_the_run(self, full: House, new_tenant: NewTenant) -> None:
         """A removal takes rows, photos, secret and connection of its own and nothing of another one."""
         fill(full, new_tenant(users=2, photoShare=1), "other")
         tenant = full.tenants["primary"]
@@ -553,7 +553,7 @@ class TestRemoving:
         assert (second.status, second.json["id"]) == (202, first.json["id"])
         assert code(full.call("DELETE", "connections/primary")) == (404, "connection-not-found")
 
-    def test_the_name_afterwards(self, full: House, new_tenant: Tenants) -> None:
+    def test_the_name_afterwards(self, full: House, new_tenant: NewTenant) -> None:
         """The name can be used again at once, for another tenant, and shows nothing of before."""
         full.call("DELETE", "connections/primary")
         full.work()
@@ -565,7 +565,9 @@ class TestRemoving:
         assert full.changes("primary")[0] == []
         assert full.run("primary", "users")["counts"]["created"] == 1
 
-    def test_a_name_the_vault_may_not_purge(self, full: House, new_tenant: Tenants, vault: Callable[..., None]) -> None:
+    def test_a_name_the_vault_may_not_purge(
+        self, full: House, new_tenant: NewTenant, vault: Callable[..., None]
+    ) -> None:
         """Under purge protection too a removed connection's name can be used again, with the new secret."""
         vault(purgeProtection=True)
         full.call("DELETE", "connections/primary")

@@ -10,7 +10,8 @@ from sync.contacts import fetch
 from sync.errors import Forbidden
 from sync.graph.client import GraphClient, Page
 from sync.mirror import RETENTION
-from tests.club import FIELDS, NAME, ROLES, Club, NewTenant, connect, groups_of, listed, log
+from tests.cloud import NewTenant
+from tests.club import FIELDS, NAME, ROLES, Club, connect, groups_of, listed, log
 from tests.house import UNGUARDED, House
 from tests.truth import tally, told
 

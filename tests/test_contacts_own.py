@@ -1,14 +1,12 @@
 """The portal's own contacts through the API: made, changed and removed there, and never touched by a sync."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 PATH = f"connections/{NAME}/contacts"
 FULL = {

@@ -1,6 +1,5 @@
 """The devices sync against the simulated directory, and what the API says of devices beyond their fields."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +10,10 @@ from hypothesis import strategies as st
 from sync import collection
 from sync.devices import MOST, STALE, duplicates, stale, traits
 from sync.directory import DEVICE_FIELDS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 from tests.truth import tally, told
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 FREE = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

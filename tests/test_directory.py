@@ -13,11 +13,9 @@ from sync import collection, jobs, mirror
 from sync.graph.client import GraphClient, Page
 from sync.jobs import work
 from sync.people import USER_FIELDS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
-
-NewTenant = Callable[..., TestTenant]
 
 
 def log(house: House, name: str, run: dict[str, Any]) -> list[tuple[str, str, str]]:

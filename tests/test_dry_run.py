@@ -1,19 +1,17 @@
 """Dry runs: the full plan with a reason for every item, and nothing written."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sync import collection, mirror
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.contents import contents
 from tests.held import NAME, die_again_and_again, entries, leave, plan, proposed
 from tests.house import UNGUARDED, House
 from tests.truth import people, tally, told
 
-NewTenant = Callable[..., TestTenant]
 ALL_ROLES = ["User.Read.All", "Device.Read.All", "GroupMember.Read.All", "ProfilePhoto.Read.All"]
 
 

@@ -22,11 +22,10 @@ from storage.tables import Row, Table, Write
 from sync import collection, connections, jobs, mirror, photos
 from sync.jobs import WATCH
 from sync.runs import LEASE, RUN, TERMINAL, Run, load_run, parse_run
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
 
-NewTenant = Callable[..., TestTenant]
 BASE = "base"
 
 

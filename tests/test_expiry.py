@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from storage.tables import Conflict, Table
 from sync import connections
 from sync.connections import LADDER, warn_of_ends, warnings
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.contents import contents
 from tests.house import House
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 DAY = timedelta(days=1)
 

@@ -16,11 +16,10 @@ from storage.tables import Table
 from sync import collection, jobs, mirror, photos
 from sync.graph.client import GraphClient
 from sync.runs import LEASE
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 # 30% of all requests fail, and as many of the items of those batches that are read.
 STORM = {"rate429": 0.1, "rate503": 0.1, "rateReset": 0.1, "rateBatchItem": 0.3}

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from sync.calendars.model import RoomState, Subscription
 from sync.calendars.store import state_key, state_row
 from sync.jobs import due_key
 from sync.subscriptions import RENEWALS
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant
 from tests.house import Answer, House
 
 
@@ -189,7 +189,7 @@ class TestTimersAndQueues:
         assert queues == dict.fromkeys(wanted, "AzureWebJobsStorage")
 
     @pytest.fixture
-    def deployed(self, environment: pytest.MonkeyPatch, cloud: Cloud, new_tenant: Callable[..., TestTenant]) -> House:
+    def deployed(self, environment: pytest.MonkeyPatch, cloud: Cloud, new_tenant: NewTenant) -> House:
         """The app of this process with a connection whose photos, users and calendars are due every 15 minutes."""
         house = House(wiring.app(), cast("Any", wiring.utc_now), cloud)
         often = {"mode": "interval", "every": "PT15M"}

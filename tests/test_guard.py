@@ -10,14 +10,11 @@ from storage.tables import Conflict, Table
 from sync import collection, decisions, deletions, jobs, mirror
 from sync.errors import RequestError
 from sync.runs import load_run
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.contents import contents
 from tests.held import NAME, decide, die_again_and_again, leave, one_step_a_slice, plan, proposed, shown
 from tests.house import UNGUARDED, House
 from tests.truth import albums, held, in_order, kinds, people, pictures, tally, told
-
-NewTenant = Callable[..., TestTenant]
-
 
 # --- the guard ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sync.errors import Deferred, RequestError, TenantsyncError
 from sync.http import MAX_BODY, Call, Operation, Reply, decode_cursor, dump, encode_cursor, public_etag, respond
 from sync.models import HealthOut
 from sync.sync_settings import SETTINGS
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant
 from tests.house import Answer, Clock, House
 
 HINT = "hunter2"  # stands wherever a request has a value; no answer may hold it
@@ -492,7 +492,7 @@ class TestLogs:
 
 
 @pytest.fixture
-def connected(house: House, new_tenant: Callable[..., TestTenant]) -> House:
+def connected(house: House, new_tenant: NewTenant) -> House:
     """A house with the connection `primary` whose users sync is enabled."""
     house.connect(new_tenant(), users={})
     return house
@@ -612,7 +612,7 @@ class TestIfMatch:
 
 
 class TestIdempotencyKeys:
-    def test_the_same_request_twice(self, house: House, new_tenant: Callable[..., TestTenant]) -> None:
+    def test_the_same_request_twice(self, house: House, new_tenant: NewTenant) -> None:
         """A repeated request gets the first answer again, headers and all, and is done once."""
         tenant = new_tenant()
         body = {**CONNECTION, "tenantId": tenant.id, "clientId": tenant.client_id}
@@ -637,7 +637,7 @@ class TestIdempotencyKeys:
 
         problem(answer, 422, "idempotency-key-reused")
 
-    def test_what_a_key_belongs_to(self, connected: House, new_tenant: Callable[..., TestTenant]) -> None:
+    def test_what_a_key_belongs_to(self, connected: House, new_tenant: NewTenant) -> None:
         """The same key of another call, sync or connection is another key; other methods have none."""
         connected.connect(new_tenant(), "second", users={}, photos={})
         runs = [

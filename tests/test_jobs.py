@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
@@ -30,10 +29,9 @@ from sync.jobs import (
 )
 from sync.runs import ACTIVE, LEASE, RUN, STATE, Run, active_run, load_run, run_row
 from sync.sync_settings import UsersSettings
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant
 from tests.house import House
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 
 

@@ -1,6 +1,5 @@
 """A credential that lapses: the run fails once, nothing is deleted, nothing is tried until it is rotated, then all goes on."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +8,10 @@ import pytest
 from storage.queues import SCHEDULED
 from sync import collection, jobs
 from sync.contacts import fetch
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import House
 from tests.truth import held, people, tally
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 HOURLY = {"schedule": {"mode": "interval", "every": "PT1H"}}
 FREE = {"deletionGuard": {"maxCount": 1000, "maxPercent": 100}}

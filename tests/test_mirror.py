@@ -1,6 +1,5 @@
 """What all one-way syncs share: tombstones, which fields and which items are taken, settings changed midway."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,14 +7,11 @@ import pytest
 
 from sync import collection, jobs, mirror
 from sync.mirror import RETENTION
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.contents import contents
 from tests.held import NAME, leave, one_step_a_slice
 from tests.house import UNGUARDED, House
 from tests.truth import albums, held, people, tally, told
-
-NewTenant = Callable[..., TestTenant]
-
 
 # --- leaving and coming back ----------------------------------------------------------------------------------------
 

@@ -28,10 +28,9 @@ from sync.notifications import Notice, _Ear, parse_notice, refusal
 from sync.runs import Claim, Run, active_run
 from sync.subscriptions import Sender, digest_of, save_sender
 from sync.sync_settings import CalendarsSettings
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import Answer, Clock, House
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 GRAPH = "webhooks/graph"
 LIFECYCLE = "webhooks/graph/lifecycle"

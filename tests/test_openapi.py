@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -13,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from sync.api import OPERATIONS, VERSION
 from sync.http import Operation
 from sync.openapi import document
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import Answer, Clock, House
 from tests.test_function_app import TRIGGERS
 from tests.test_http import BODIES, CONNECTION, GUID, SECRET, two
@@ -299,7 +298,7 @@ def devices_and_contacts(house: House, tenant: TestTenant) -> None:
 
 
 def test_answers_of_a_whole_journey(
-    house: House, new_tenant: Callable[..., TestTenant], answers: list[tuple[Operation, Answer]]
+    house: House, new_tenant: NewTenant, answers: list[tuple[Operation, Answer]]
 ) -> None:
     """Every answer has a status that its call documents and, where it is JSON, exactly the documented form."""
     journey(house, new_tenant(users=5, photoShare=0.6, devices=2, roles=ROLES))

@@ -18,11 +18,10 @@ from sync import collection, photos
 from sync.graph.client import BatchAnswer, BatchRequest, GraphClient
 from sync.images import inspect, without_exif
 from sync.jobs import work
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.house import UNGUARDED, House
 from tests.truth import albums, blobs, in_order, kinds, people, pictures, tally, told
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 SEEDS = itertools.count(1)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sync import photos
 from sync.runs import Claim
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant
 from tests.house import House
 
 LONG = timedelta(minutes=5)
@@ -37,7 +37,7 @@ def die_before(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("death", [2, 3])
 def test_a_death_before_any_write_loses_and_doubles_nothing(
     build_house: Callable[..., House],
-    new_tenant: Callable[..., TestTenant],
+    new_tenant: NewTenant,
     monkeypatch: pytest.MonkeyPatch,
     death: int,
     second_pass: bool,

@@ -19,12 +19,11 @@ from sync.contacts import fetch
 from sync.graph import client
 from sync.graph.client import GraphClient, Page
 from sync.runs import LEASE
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.held import NAME, die_again_and_again
 from tests.house import UNGUARDED, House
 from tests.truth import in_order, tally, told
 
-NewTenant = Callable[..., TestTenant]
 ROLES = ["User.Read.All", "Device.Read.All", "GroupMember.Read.All"]
 SYNCS = ("users", "devices", "contacts")
 

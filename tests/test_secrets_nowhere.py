@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sync import jobs
 from tests.azurite import KEY
-from tests.cloud import Cloud, TestTenant
+from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.contents import contents
 from tests.house import Answer, House
 from tests.test_connections import as_pem, certify, register
@@ -132,7 +132,7 @@ def with_a_secret(house: House, tenant: TestTenant) -> None:
     house.start("primary", "users")
 
 
-def test_a_client_secret(house: House, new_tenant: Callable[..., TestTenant], traces: Traces) -> None:
+def test_a_client_secret(house: House, new_tenant: NewTenant, traces: Traces) -> None:
     """After a journey with good ends and bad, the secret is in the vault alone, in whatever spelling.
 
     The search is no empty one: every logger was heard, and what is then planted in each place is found in it.
@@ -163,7 +163,7 @@ def test_a_client_secret(house: House, new_tenant: Callable[..., TestTenant], tr
     assert places(secret) == {"blob", "message", "answer", "connections"}
 
 
-def test_a_private_key(house: House, new_tenant: Callable[..., TestTenant], cloud: Cloud, traces: Traces) -> None:
+def test_a_private_key(house: House, new_tenant: NewTenant, cloud: Cloud, traces: Traces) -> None:
     """Nothing of a certificate's key, and no assertion that it or a managed identity signed, is left behind either."""
     tenant, key = new_tenant(users=1), rsa.generate_private_key(65537, 2048)
     certificate = certify(key)

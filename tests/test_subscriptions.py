@@ -30,13 +30,13 @@ from sync.subscriptions import (
     renew_due,
 )
 from sync.sync_settings import CalendarsSettings
+from tests.cloud import NewTenant
 from tests.contents import contents
 from tests.house import House
 from tests.test_secrets_nowhere import spellings
 from tests.webhooks import (
     CALENDARS,
     NAME,
-    NewTenant,
     Server,
     at_graph,
     connect,

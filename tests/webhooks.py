@@ -14,11 +14,10 @@ from sync.calendars import store
 from sync.calendars.model import Room, RoomState
 from sync.subscriptions import Subscriber
 from sync.sync_settings import CalendarsSettings
-from tests.cloud import TestTenant
+from tests.cloud import NewTenant, TestTenant
 from tests.contents import contents
 from tests.house import House
 
-NewTenant = Callable[..., TestTenant]
 NAME = "primary"
 CALENDARS = ["Calendars.ReadWrite", "Place.Read.All"]
 SINCE = datetime(2026, 11, 26, 12, tzinfo=UTC)
