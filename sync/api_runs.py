@@ -13,6 +13,7 @@ from sync.calendars import pacing
 from sync.connections import REMOVAL, SYNCS
 from sync.contacts.run import CONTACT, GROUP
 from sync.directory import DEVICE
+from sync.due import next_run
 from sync.errors import RequestError
 from sync.http import Call, ListQuery, Reply, connection_of, decode_cursor, listing, missing, public_etag
 from sync.models import LogEntry, PlanEntry, RunOut, SyncOut
@@ -50,9 +51,7 @@ def list_syncs(call: Call) -> Reply:
 def _sync_out(call: Call, name: str, sync: Any, state: Row) -> SyncOut:
     settings, _ = jobs.load_settings(call.app, name, sync)
     last = load_run(call.app.tables.data, name, state["last_run"]) if state.get("last_run") else None
-    return SyncOut(
-        sync=sync, settings=settings.wire(), last_run=last and render_run(last[0]), next_run=jobs.next_run(state)
-    )
+    return SyncOut(sync=sync, settings=settings.wire(), last_run=last and render_run(last[0]), next_run=next_run(state))
 
 
 def get_sync(call: Call) -> Reply:

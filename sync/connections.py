@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from storage.secrets import secret_name
 from storage.tables import Conflict, Row, Table, Write
 from sync import decisions, jobs
+from sync.due import due_key, forget_due
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
 from sync.feed import Change, Head
 from sync.jobs import Finish, Work
@@ -251,13 +252,13 @@ def watch_end(app: "App", connection: Connection) -> None:
     ends: str = connection.credential.get("expiresOn", "")
     for due in warnings(date.fromisoformat(ends), app.clock()) if ends else ():
         row = {"connection": connection.name, "ends": ends, "due": due.isoformat()}
-        app.tables.due.commit(ENDS, [Write("replace", jobs.due_key(due, connection.name, ends), row)])
+        app.tables.due.commit(ENDS, [Write("replace", due_key(due, connection.name, ends), row)])
 
 
 def warn_of_ends(app: "App") -> None:
     """Tell of each credential that has come to a step of the ladder, once for each step. One read when idle."""
     now = app.clock()
-    for row in app.tables.due.scan(ENDS, until=jobs.due_key(now, "~", "~")):
+    for row in app.tables.due.scan(ENDS, until=due_key(now, "~", "~")):
         found = find(app.tables.connections, row["connection"])
         if found is not None and not found.deleting and found.credential.get("expiresOn") == row["ends"]:
             _warn(app, found.name, row)
@@ -311,7 +312,7 @@ def remove(work: Work) -> Finish | None:
             take_back(app, found)
     app.secrets.delete(secret_name(name))
     app.blobs.delete_all(f"{name}/")
-    jobs.forget_due(app, name)
+    forget_due(app, name)
     _sweep(app, name, keep=(RUN + work.run.id, ACTIVE + REMOVAL))
     if found is not None:
         app.tables.budgets.commit(found.tenant_id, [Write("delete", found.client_id)])

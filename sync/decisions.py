@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from storage.tables import Conflict, Write
 from sync import jobs
+from sync.due import put_due
+from sync.endings import close, problem
 from sync.errors import RequestError, TenantsyncError
 from sync.runs import RUN, TERMINAL, Run, active_run, load_run, run_row
 
@@ -23,7 +25,7 @@ def cancel(app: "App", run: Run, etag: str) -> Run:
     if run.status == "held":
         return _drop(app, run, etag, "cancelled")
     if not run.held_by_other(app.clock()):
-        return jobs.close(app, run, etag, "cancelled")
+        return close(app, run, etag, "cancelled")
     asked = replace(run, cancel=True)
     app.tables.data.commit(run.connection, [Write("replace", RUN + run.id, run_row(asked), etag)])
     return asked
@@ -46,7 +48,7 @@ def approve(app: "App", run: Run, etag: str) -> Run:
         counts={**run.counts, "skipped": skipped},
         checkpoint={"stage": "approved", "page": 0},
     )
-    jobs.put_due(app, run.sync, run.connection, now + jobs.WATCH)
+    put_due(app, run.sync, run.connection, now + jobs.WATCH)
     _decide(app, approved, etag, Write("insert", run.active_key, {"run": run.id}))
     jobs.send(app, approved)
     return approved
@@ -60,7 +62,7 @@ def reject(app: "App", run: Run, etag: str) -> Run:
 
 def _drop(app: "App", run: Run, etag: str, status: str, error: TenantsyncError | None = None) -> Run:
     _must_be_held(run)
-    ended = replace(run, status=status, error=jobs.problem(error) if error else None)
+    ended = replace(run, status=status, error=problem(error) if error else None)
     _decide(app, ended, etag)
     return ended
 

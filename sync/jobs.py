@@ -7,7 +7,7 @@ new one, and a watch row in the due index makes the timers look.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from storage.meter import METER, Meter
 from storage.queues import MANUAL, SCHEDULED
 from storage.tables import Conflict, Row, Write
 from sync import schedule
+from sync.due import due_key, move_due, next_run, put_due, schedule_of
+from sync.endings import close, end, problem
 from sync.errors import (
     Cancelled,
     Deferred,
@@ -40,7 +42,7 @@ from sync.runs import (
     run_row,
 )
 from sync.sync_settings import SETTINGS as MODELS
-from sync.sync_settings import DailyIn, IntervalIn, ManualIn, SyncSettings, clock_time, parse_duration
+from sync.sync_settings import ManualIn, SyncSettings
 
 if TYPE_CHECKING:
     from sync.graph.client import GraphClient
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DUE_FAMILY = {"photos": "photos", "calendars": "calendars"}
-FAMILIES = ("photos", "directory", "calendars", "renewals", "credentials")
 WATCH = timedelta(minutes=5)
 RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
@@ -133,15 +133,15 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
     old, _ = load_settings(app, connection, sync)
     while True:
         state = app.tables.data.get(connection, STATE + sync) or {}
-        due = _parse_due(state)
+        due = next_run(state)
         if not settings.enabled:
             due = None
         elif not old.enabled or old.schedule != settings.schedule:
-            due = schedule.first_due(_schedule(settings), now)
+            due = schedule.first_due(schedule_of(settings), now)
         put_due(app, sync, connection, due)
         writes = [
             Write("replace" if etag else "insert", SETTINGS + sync, {"j_settings": settings.wire()}, etag),
-            _move_due(sync, due, state),
+            move_due(sync, due, state),
         ]
         try:
             return app.tables.data.commit(connection, writes)[0]
@@ -218,15 +218,15 @@ def start_now(app: "App", connection: str, sync: str, mode: Mode, *, dry_run: bo
     now = app.clock()
     settings = enabled_settings(app, connection, sync)
     state = app.tables.data.get(connection, STATE + sync) or {}
-    due = _parse_due(state)
+    due = next_run(state)
     if dry_run:
         return start(app, connection, sync, trigger="manual", mode=mode, dry_run=True)
     checkpoint = _resume(state, mode, now)
     if due is None or due > now:
         return start(app, connection, sync, trigger="manual", mode=mode, checkpoint=checkpoint)
-    following = schedule.next_due(_schedule(settings), due, now)
+    following = schedule.next_due(schedule_of(settings), due, now)
     put_due(app, sync, connection, following)
-    moved = _move_due(sync, following, state)
+    moved = move_due(sync, following, state)
     return start(app, connection, sync, trigger="manual", mode=mode, state=moved, checkpoint=checkpoint)
 
 
@@ -249,7 +249,7 @@ def wake(app: "App", connection: str) -> None:
         state = app.tables.data.get(connection, STATE + sync) or {}
         put_due(app, sync, connection, now)
         with suppress(Conflict):  # a run or a tick wrote the state meanwhile: then it runs anyway
-            app.tables.data.commit(connection, [_move_due(sync, now, state)])
+            app.tables.data.commit(connection, [move_due(sync, now, state)])
 
 
 def start_waiting(app: "App", connection: str, sync: str) -> None:
@@ -292,11 +292,11 @@ def tick(app: "App", family: str) -> None:
 def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) -> None:
     """One due row: a sync whose state names this very time is started; a run that stands still is sent on its way."""
     state = app.tables.data.get(connection, STATE + sync) or {}
-    if _parse_due(state) == due:
+    if next_run(state) == due:
         settings, _ = load_settings(app, connection, sync)
-        following = schedule.next_due(_schedule(settings), due, now)
+        following = schedule.next_due(schedule_of(settings), due, now)
         put_due(app, sync, connection, following)
-        moved = _move_due(sync, following, state)
+        moved = move_due(sync, following, state)
         if app.lapsed(connection):
             app.tables.data.commit(connection, [moved])
         else:
@@ -307,51 +307,6 @@ def _look(app: "App", connection: str, sync: str, due: datetime, now: datetime) 
         if found is not None:
             put_due(app, sync, connection, now + WATCH)
             kick(app, found[0])
-
-
-def due_key(due: datetime, connection: str, what: str) -> str:
-    """A key of the due index: what is due first comes first."""
-    return f"{due.isoformat(timespec='microseconds')}|{connection}|{what}"
-
-
-def put_due(app: "App", sync: str, connection: str, due: datetime | None) -> None:
-    if due is None:
-        return
-    row = {"connection": connection, "sync": sync, "due": due.isoformat()}
-    app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", due_key(due, connection, sync), row)])
-
-
-def _move_due(sync: str, due: datetime | None, state: Row) -> Write:
-    """Set when a sync is due, unless its state has been written since `state` was read."""
-    row = {"j_due": due and due.isoformat()}
-    return Write("merge", STATE + sync, row, state["etag"]) if state else Write("insert", STATE + sync, row)
-
-
-def forget_due(app: "App", connection: str) -> None:
-    """Drop every due row of a connection (a scan of the index: only for a connection that is removed)."""
-    for family in FAMILIES:
-        for row in app.tables.due.scan(family, where="connection eq @name", values={"name": connection}):
-            app.tables.due.commit(family, [Write("delete", row["key"])])
-
-
-def _parse_due(state: Mapping[str, Any]) -> datetime | None:
-    text = state.get("j_due")
-    return datetime.fromisoformat(text) if text else None
-
-
-def next_run(state: Mapping[str, Any]) -> datetime | None:
-    """When a sync is due next, from its state row."""
-    return _parse_due(state)
-
-
-def _schedule(settings: SyncSettings) -> schedule.Schedule:
-    match settings.schedule:
-        case DailyIn(at=at, time_zone=zone):
-            return schedule.Daily(clock_time(at), zone)
-        case IntervalIn(every=every):
-            return schedule.Interval(parse_duration(every))
-        case ManualIn():
-            return schedule.Manual()
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
@@ -402,12 +357,12 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
         else:
             status = "held" if finish.held else "partial" if claim.run.counts.get("failed") else "succeeded"
             held: dict[str, Any] = {"error": _held(finish), "checkpoint": {"held": finish.held}} if finish.held else {}
-            _end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
+            end(app, claim, status, state={**finish.state, "j_resume": None}, **held)
             _follow(app, run)
     except LeaseLost:
         log.info("lease lost connection=%s run=%s", run.connection, run.id)
     except Cancelled:
-        _end(app, claim, "cancelled")
+        end(app, claim, "cancelled")
     except Deferred as error:
         _defer(app, claim, error)
     except Conflict:  # what it decided about has been changed by another writer: it looks again
@@ -415,11 +370,11 @@ def _slice(app: "App", claim: Claim, meter: Meter) -> None:
     except SignInError as error:
         app.mark_sign_in_failed(run.connection, error)
         stopped = {"mode": run.mode, "checkpoint": claim.run.checkpoint, "at": app.clock().isoformat()}
-        _end(app, claim, "failed", error=error, state={"j_resume": stopped})
+        end(app, claim, "failed", error=error, state={"j_resume": stopped})
     except TenantsyncError as error:
         if isinstance(error, Forbidden):
             app.forget_sign_in(run.connection)
-        _end(app, claim, "failed", error=error, state={"j_resume": None})
+        end(app, claim, "failed", error=error, state={"j_resume": None})
     except Exception:
         with suppress(Exception):
             claim.release(app.clock())
@@ -445,54 +400,19 @@ def _defer(app: "App", claim: Claim, error: Deferred) -> None:
     """Put the run off until `error.until`; faults in a row that lead nowhere end it."""
     attempt = claim.run.attempt + (0 if error.throttled else 1)
     if attempt > MAX_ATTEMPTS:
-        _end(app, claim, "failed", error=error)
+        end(app, claim, "failed", error=error)
         return
     now = app.clock()
     wait = max(error.until, now + timedelta(seconds=min(2**attempt, 600) if attempt else 0))
     try:
         claim.release(now, attempt=attempt, not_before=wait)
     except Cancelled:
-        _end(app, claim, "cancelled")
+        end(app, claim, "cancelled")
     except LeaseLost:
         return
     else:
         send(app, claim.run, (wait - now).total_seconds())
         log.info("run deferred connection=%s run=%s code=%s", claim.run.connection, claim.run.id, error.code)
-
-
-def _end(
-    app: "App",
-    claim: Claim,
-    status: str,
-    *,
-    state: Mapping[str, Any] | None = None,
-    error: TenantsyncError | None = None,
-    **fields: Any,
-) -> None:
-    """Finish the run that `claim` holds, in one transaction with the sync's state."""
-    run = claim.run
-    now = app.clock()
-    writes = [Write("delete", run.active_key)]
-    if run.sync in MODELS and not run.dry_run:
-        writes.append(Write("merge", STATE + run.sync, {**(state or {}), "last_run": run.id}))
-    try:
-        claim.commit(
-            now,
-            writes,
-            status=status,
-            finished_at=now,
-            owner="",
-            lease_until=None,
-            error=error and problem(error),
-            **fields,
-        )
-    except (LeaseLost, Cancelled):
-        if status == "cancelled":
-            raise
-        with suppress(LeaseLost):
-            _end(app, claim, "cancelled")
-        return
-    log.info("run finished connection=%s sync=%s run=%s status=%s", run.connection, run.sync, run.id, status)
 
 
 def _held(finish: Finish) -> TenantsyncError:
@@ -501,21 +421,6 @@ def _held(finish: Finish) -> TenantsyncError:
         code="deletions-held",
         remedy="Look at the run's plan, then approve or reject it, or raise the limits in the settings.",
     )
-
-
-def problem(error: TenantsyncError) -> Mapping[str, str]:
-    """An error as a run stores and shows it."""
-    return {"code": error.code, "detail": error.detail, "remedy": error.remedy}
-
-
-def close(app: "App", run: Run, etag: str, status: str, error: Mapping[str, str] | None = None) -> Run:
-    """Finish a run that no worker holds. Raises Conflict."""
-    ended = replace(run, status=status, finished_at=app.clock(), owner="", lease_until=None, error=error)
-    writes = [Write("replace", RUN + run.id, run_row(ended), etag), Write("delete", run.active_key)]
-    if not run.dry_run:
-        writes.append(Write("merge", STATE + run.sync, {"last_run": run.id}))
-    app.tables.data.commit(run.connection, writes)
-    return ended
 
 
 def poisoned(app: "App", message: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from sync import jobs
 from sync.calendars.model import Room, RoomState, Subscription
 from sync.calendars.store import heard_key, load_state
 from sync.connections import Connection, find
+from sync.due import due_key
 from sync.errors import Deferred, GraphError, NotFound, TenantsyncError
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Subscriber:
         return owner is not None and owner.connection != self.connection
 
     def _plan_renewal(self, room: Room, made: Subscription) -> None:
-        key = jobs.due_key(made.expires_at - RENEW_BEFORE, self.connection, encode_key(room.id))
+        key = due_key(made.expires_at - RENEW_BEFORE, self.connection, encode_key(room.id))
         row = {"connection": self.connection, "room": room.id}
         self.app.tables.due.commit(RENEWALS, [Write("replace", key, row)])
 
@@ -287,7 +288,7 @@ def renew_due(app: "App") -> None:
     """Have the rooms looked at whose subscriptions have to be renewed, in one run for each connection."""
     now = app.clock()
     due: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in app.tables.due.scan(RENEWALS, until=jobs.due_key(now, "~", "~")):
+    for row in app.tables.due.scan(RENEWALS, until=due_key(now, "~", "~")):
         due[row["connection"]][row["key"]] = row["room"]
     for connection, rooms in due.items():
         if app.lapsed(connection):

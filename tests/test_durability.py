@@ -20,6 +20,7 @@ from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Row, Table, Write
 from sync import collection, connections, jobs, mirror, photos
+from sync.due import DUE_FAMILY, FAMILIES
 from sync.jobs import WATCH
 from sync.runs import LEASE, RUN, TERMINAL, Run, load_run, parse_run
 from tests.cloud import NewTenant, TestTenant
@@ -159,7 +160,7 @@ def live(stage: Stage, name: str, begin: Begin, reaper: Reaper) -> House:
         house.work()
         for _ in range(2):
             house.clock.ahead += WATCH + timedelta(seconds=1)
-            jobs.tick(house.app, jobs.DUE_FAMILY.get(newest(house, name).sync, "directory"))
+            jobs.tick(house.app, DUE_FAMILY.get(newest(house, name).sync, "directory"))
             house.work()
     return house
 
@@ -429,9 +430,7 @@ def test_removal(stage: Stage) -> None:
         found = load_run(house.app.tables.data, name, run.removeprefix("run|"))
         assert found
         assert found[0].status in TERMINAL
-        dues = [
-            row for family in jobs.FAMILIES for row in house.app.tables.due.scan(family) if row["connection"] == name
-        ]
+        dues = [row for family in FAMILIES for row in house.app.tables.due.scan(family) if row["connection"] == name]
         secret = house.app.secrets.load(secret_name(name))
         status = house.call("GET", f"connections/{name}").status
         return found[0].status, blobs(house, name), dues, secret, status

@@ -16,7 +16,7 @@ from sync import wiring
 from sync.api import OPERATIONS, VERSION
 from sync.calendars.model import RoomState, Subscription
 from sync.calendars.store import state_key, state_row
-from sync.jobs import due_key
+from sync.due import due_key
 from sync.subscriptions import RENEWALS
 from tests.cloud import Cloud, NewTenant
 from tests.house import Answer, House

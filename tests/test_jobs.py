@@ -12,6 +12,7 @@ from storage.meter import METER, Meter, MeteredTransport
 from storage.queues import MANUAL, SCHEDULED
 from storage.tables import Table, Write
 from sync import jobs
+from sync.due import put_due
 from sync.errors import CursorExpired, Deferred, LeaseLost, RequestError, SignInError, TenantsyncError
 from sync.feed import Change
 from sync.jobs import (
@@ -337,14 +338,14 @@ def test_settings_meet_a_tick(portal: House, monkeypatch: pytest.MonkeyPatch) ->
     due = schedule(portal, mode="interval", every="PT4H")
     assert due
     settings, etag = load_settings(portal.app, NAME, "users")
-    plain = jobs.put_due
+    plain = put_due
 
     def meanwhile(*args: Any) -> None:
-        monkeypatch.setattr(jobs, "put_due", plain)
+        monkeypatch.setattr("sync.jobs.put_due", plain)
         tick(portal.app, "directory")
         plain(*args)
 
-    monkeypatch.setattr(jobs, "put_due", meanwhile)
+    monkeypatch.setattr("sync.jobs.put_due", meanwhile)
     save_settings(portal.app, NAME, "users", settings.model_copy(update={"include_guests": True}), etag)
 
     changed, _ = load_settings(portal.app, NAME, "users")
