@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.cloud import NewTenant, TestTenant
-from tests.test_cloud_graph import EVENTUAL, assert_error, delta, ids, items, pages
+from tests.graph import EVENTUAL, assert_error, delta, ids, items, pages
 from tests.test_cloud_msgraph_sdk import DEPRECATED, run
 
 READ = ["Device.Read.All", "User.Read.All"]

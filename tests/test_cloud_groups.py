@@ -9,7 +9,7 @@ import pytest
 from kiota_abstractions.base_request_configuration import RequestConfiguration
 
 from tests.cloud import ROOT, GraphSession, NewTenant, TestTenant
-from tests.test_cloud_graph import EVENTUAL, assert_error, delta, ids, items, pages
+from tests.graph import EVENTUAL, assert_error, delta, ids, items, pages
 from tests.test_cloud_msgraph_sdk import DEPRECATED, run
 
 READ = ["GroupMember.Read.All", "User.Read.All"]
