@@ -60,7 +60,7 @@ def test_organizer_changes_the_title(office: Office) -> None:
 
 
 def test_room_copy_gone(office: Office) -> None:
-    """GET 404; Cancelled."""
+    """GET 404; Cancelled. Its organizer's copy would tell whether only the room has declined it."""
     meeting = office.meet(0)
     office.hear()
     one = office.only()
@@ -72,7 +72,8 @@ def test_room_copy_gone(office: Office) -> None:
     assert office.reservations() == []
     assert office.again(one)["status"] == "cancelled"
     assert office.changes()[-1] == (one["id"], "deleted")
-    assert count.by_template == {DELTA: 1, GET: 1}
+    assert count.by_template == {DELTA: 1, GET: 1, BATCH: 1, SEARCH: 1}
+    assert count.requests == 3
 
 
 def test_removed_and_still_there(office: Office) -> None:

@@ -26,7 +26,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("portal_move"), SMALL, SMALL),
     st.tuples(st.just("portal_title"), SMALL, TITLES),
     st.tuples(st.just("portal_owner"), SMALL, SMALL),
-    st.tuples(st.just("portal_room"), SMALL),
+    st.tuples(st.just("portal_room"), SMALL, SMALL),
     st.tuples(st.just("portal_cancel"), SMALL),
     st.tuples(st.just("outlook_create"), SMALL, SMALL, SMALL, TITLES),
     st.tuples(st.just("outlook_series"), SMALL, SMALL, SMALL, TITLES),
@@ -37,6 +37,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("outlook_delete_occurrence"), SMALL),
     st.tuples(st.just("room_create"), SMALL, SMALL, TITLES),
     st.tuples(st.just("deliver"), st.integers(1, 3)),
+    st.tuples(st.just("notify"), st.integers(1, 3)),
     st.tuples(st.just("work")),
     st.tuples(st.just("sync"), st.sampled_from(["delta", "full"])),
     st.tuples(st.just("crash"), st.integers(0, 12)),
@@ -73,7 +74,7 @@ def perform(world: World, operation: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("combination", range(8), ids=lambda number: f"{number:03b}")
 def test_both_sides_come_to_agree(
-    house: House, cloud: Cloud, combination: int, monkeypatch: pytest.MonkeyPatch
+    listening: House, cloud: Cloud, combination: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
     flags = {name: bool(combination >> (2 - place) & 1) for place, name in enumerate(FLAGS)}
@@ -87,9 +88,9 @@ def test_both_sides_come_to_agree(
     )
     @given(st.lists(OPERATIONS, min_size=12, max_size=24))
     def live(operations: list[tuple[Any, ...]]) -> None:
-        tenant = cloud.generate(users=4, rooms=2, roles=ROLES, guestShare=0)
-        name = house.connect(tenant, f"world-{next(NUMBERS)}")
-        world = World(house, tenant, name, flags)
+        tenant = cloud.generate(users=4, rooms=3, roles=ROLES, guestShare=0)
+        name = listening.connect(tenant, f"world-{next(NUMBERS)}")
+        world = World(listening, tenant, name, flags)
         try:
             for operation in operations:
                 perform(world, operation)

@@ -18,11 +18,12 @@ from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
 
 def cancel(visit: Visit, one: Reservation) -> None:
     """Delete the event of `one`; one that goes on in another room waits until it has arrived there."""
-    move = _move_of(visit, one) if one.link.cause.startswith(MOVED) else "done"
-    if move == "under-way":
-        visit.waits_for.add(_new_room(one))
-    elif move == "refused":
-        _come_back(visit, one)
+    arrival = _follow(visit, one)
+    move = _outcome(arrival)
+    if arrival is not None and move == "under-way":
+        visit.waits_for.add(arrival[0].room)
+    elif arrival is not None and move == "refused":
+        _come_back(visit, one, *arrival)
     elif not may_write(visit, one):
         roll_back(visit, one, "organizer-locked")
     elif note := _refusal(visit, one):
@@ -92,27 +93,30 @@ def _erase(visit: Visit, mailbox: str, event: str) -> None:
 # --- to another room -------------------------------------------------------------------------------------------------
 
 
-def _new_room(old: Reservation) -> str:
-    return old.link.cause.partition(":")[2]
+def _follow(visit: Visit, old: Reservation) -> tuple[Reservation, str] | None:
+    """The reservation in the room where its moves have led to, with its etag; None where it went nowhere, or is no more."""
+    data, connection = visit.work.app.tables.data, visit.work.connection
+    found: tuple[Reservation, str] | None = None
+    cause = old.link.cause
+    while cause.startswith(MOVED):
+        found = load_reservation(data, connection, cause.partition(":")[2], old.id)
+        cause = found[0].link.cause if found and not found[0].live else ""
+    return found
 
 
-def _move_of(visit: Visit, old: Reservation) -> Literal["done", "under-way", "refused"]:
-    """Whether the reservation has arrived in its new room, so that its old event may go."""
-    found = load_reservation(visit.work.app.tables.data, visit.work.connection, _new_room(old), old.id)
-    if found is None or found[0].status == "cancelled":
+def _outcome(arrival: tuple[Reservation, str] | None) -> Literal["done", "under-way", "refused"]:
+    """Whether a reservation has arrived in its new room, so that its old event may go."""
+    if arrival is None or arrival[0].status == "cancelled":
         return "done"
-    if not found[0].live:
+    if not arrival[0].live:
         return "refused"
-    return "done" if found[0].link.state in ("linked", "updating") else "under-way"
+    return "done" if arrival[0].link.state in ("linked", "updating") else "under-way"
 
 
-def _come_back(visit: Visit, old: Reservation) -> None:
+def _come_back(visit: Visit, old: Reservation, refused: Reservation, etag: str) -> None:
     """The new room would not have it: it is again where it was, with the event that it has there."""
-    data, connection, room = visit.work.app.tables.data, visit.work.connection, _new_room(old)
-    found = load_reservation(data, connection, room, old.id)
-    assert found is not None
     back = replace(
-        old, status="confirmed", sync_state="rejected", note=found[0].note, updated_at=visit.work.now()
+        old, status="confirmed", sync_state="rejected", note=refused.note, updated_at=visit.work.now()
     ).linked(state="linked", cause="")
     visit.ledger.put(back, "updated")
-    visit.ledger.commit(visit.work.now(), [Write("delete", reservation_key(room, old.id), etag=found[1])])
+    visit.ledger.commit(visit.work.now(), [Write("delete", reservation_key(refused.room, old.id), etag=etag)])

@@ -123,14 +123,13 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
         here = rules.moved(known, revised, to.room, former, desk.now)
         left = rules.left_behind(known, to.room.id, desk.now)
         claim, _ = check.claim([here.times] if here.takes_time else [], lambda one: one.id == here.id)
-        gone = Write("delete", store.reservation_key(desk.room.id, known.id), etag=etag)
         writes = [
             write(here, former_etag) if former_etag else insert(here),
-            gone if rules.unsent(known) else write(left, etag),
+            write(left, etag),
             claim,
             store.touch_slots(desk.room.id),
             *_to_send(here),
-            *(() if rules.unsent(known) else _to_send(left)),
+            *_to_send(left),
         ]
         return Step(here, writes, [_change(here, "updated")])
 

@@ -40,6 +40,7 @@ _REMEDIES = {
     "user-mailbox-denied": "Let the app into the organizer's mailbox, or leave such meetings to Outlook.",
     "recurring-not-sent": "Nothing to do: recurring reservations are sent by the ongoing sync.",
     "organizer-event-missing": "Cancel it in Outlook: the organizer's calendar has lost it, the room's has it.",
+    "organizer-unreadable": "Look at it in its organizer's calendar: what that says makes no sense here.",
     "user-calendar-not-allowed": "Make it again: the settings do not allow reservations in users' calendars any more.",
     "owner-calendar-denied": "Let the app into the owner's mailbox, or leave it in the room's calendar.",
     "crossing-boundary": "Ask the organizer: an occurrence cannot pass its neighbour.",

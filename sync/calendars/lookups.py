@@ -3,6 +3,7 @@ organizer's own copy is.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sync.calendars.clashes import clashing
@@ -120,6 +121,7 @@ def search_organizers_event(visit: Visit, one: Reservation) -> str:
 def _instance(visit: Visit, master: str, one: Reservation) -> str:
     """The id of an occurrence in the organizer's calendar. Raises NotFound."""
     for raw in fetch_instances(visit.graph, one.link.organizer_address, master, visit.window) or ():
-        if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
-            return str(raw["id"])
+        with suppress(Unreadable):
+            if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
+                return str(raw["id"])
     raise NotFound("The organizer has no such occurrence", http=404, graph_code="ErrorItemNotFound")

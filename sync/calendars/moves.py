@@ -1,17 +1,16 @@
 """Meetings in their organizers' calendars that the portal has moved to another room: the organizer's copy names that one."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from storage.tables import Write
 from sync.calendars import store
-from sync.calendars.event import READ_HEADERS, render_update
+from sync.calendars.event import READ_HEADERS, SELECT, render_update
 from sync.calendars.lookups import organizers_event
-from sync.calendars.mailboxes import event_path
+from sync.calendars.mailboxes import Raw, event_path
 from sync.calendars.merge import REMOTE, changed, vanished
 from sync.calendars.model import Reservation, Room
-from sync.calendars.outcomes import reject, settle
+from sync.calendars.outcomes import reject, settle, take_organizers
 from sync.calendars.rules import FROM
 from sync.calendars.visit import Visit
 from sync.errors import Changed, Forbidden, GraphError, NotFound
@@ -26,15 +25,15 @@ def is_moved(one: Reservation) -> bool:
 def invite(visit: Visit, one: Reservation) -> None:
     """Put this room into the organizer's copy, in the place of the former one, with whatever else has changed.
 
-    A copy that was changed meanwhile is tried again by the next run. Where the organizer's mailbox does not take it, the
-    reservation is again in its former room.
+    What the copy says by now is taken over first; one that changes meanwhile is tried again by the next run. Where the
+    organizer's mailbox does not take it, the reservation is again in its former room. Raises Unreadable.
     """
     if not visit.policy.write_user:
         _go_back(visit, one, "organizer-locked")
         return
     old = store.load_room(visit.work.app.tables.data, visit.work.connection, one.link.cause.removeprefix(FROM))
     try:
-        answer = _patch(visit, one, old[0] if old else None)
+        sent, answer = _patch(visit, one, old[0] if old else None)
     except Changed:
         return
     except Forbidden:
@@ -44,19 +43,30 @@ def invite(visit: Visit, one: Reservation) -> None:
     except GraphError:
         _go_back(visit, one, "graph-refused")
     else:
-        etag = str(answer.get("@odata.etag", ""))
-        told = one.linked(state="linked", cause="", base=one.agreed(), organizer_etag=etag)
-        visit.set(awaiting=True)
-        settle(visit, told)
+        if sent.live:
+            etag = str(answer.get("@odata.etag", ""))
+            told = sent.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag)
+            visit.set(awaiting=True)
+            settle(visit, told)
 
 
-def _patch(visit: Visit, one: Reservation, old: Room | None) -> Mapping[str, Any]:
+def _patch(visit: Visit, one: Reservation, old: Room | None) -> tuple[Reservation, Raw]:
+    """The reservation as it was sent, and the answer; nothing is sent of one that is cancelled in the organizer's copy.
+
+    What is going to be sent is stored first, so that it is known again if the answer gets lost.
+    """
     path = event_path(one.link.organizer_address, organizers_event(visit, one))
-    event = visit.graph.get(path, params={"$select": "attendees"}, headers=READ_HEADERS)
-    body = render_update(one, changed(one.link.base or one.agreed(), one.agreed()))
-    body |= render_room(event.get("attendees") or (), visit.room, old.external_calendar if old else "")
-    headers = {**READ_HEADERS, "If-Match": str(event.get("@odata.etag", "*"))}
-    return visit.graph.write("PATCH", path, body, headers=headers)
+    raw = visit.graph.get(path, params={"$select": SELECT}, headers=READ_HEADERS)
+    now = take_organizers(visit, one, raw)
+    if not now.live:
+        return now, {}
+    sent = now.linked(state="updating", cause=one.link.cause, sent=now.agreed())
+    visit.ledger.put(sent)
+    visit.ledger.commit(visit.work.now())
+    body = render_update(sent, changed(sent.link.base or sent.agreed(), sent.agreed()))
+    body |= render_room(raw.get("attendees") or (), visit.room, old.external_calendar if old else "")
+    headers = {**READ_HEADERS, "If-Match": str(raw.get("@odata.etag", "*"))}
+    return sent, visit.graph.write("PATCH", path, body, headers=headers)
 
 
 def render_room(attendees: Any, room: Room, former: str) -> dict[str, Any]:

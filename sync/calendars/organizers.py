@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sync.calendars.event import Remote, Unreadable, parse_event, title_of
 from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances, fetch_view
-from sync.calendars.merge import Seen, Title, vanished
+from sync.calendars.merge import NO_RESPONSE, Seen, Title, vanished
 from sync.calendars.model import Organizer, Reservation
 from sync.calendars.visit import Visit
 from sync.errors import Forbidden, NotFound
 
 NO_ANSWER_AFTER = timedelta(hours=24)
+Absence = Literal["gone", "unknown"]
+GONE: Absence = "gone"
+UNKNOWN: Absence = "unknown"
 Copies = Mapping[tuple[str, str], Remote]
 
 
@@ -144,55 +148,60 @@ def see_organizers(visit: Visit, one: Reservation, copy: Remote) -> Seen:
     )
 
 
-def room_declined(visit: Visit, one: Reservation) -> bool:
-    """Whether a meeting that the portal put on its owner's calendar goes on without the room."""
-    if one.origin != "portal" or one.link.organizer != "user" or not may_read(visit, one.link.organizer_address):
-        return False
-    copy = _organizers_event(visit, one)
-    return copy is not None and _room_answer(visit, copy) == "declined"
+def declined_by_room(visit: Visit, gone: Iterable[Reservation]) -> set[str]:
+    """The ids of those of these meetings that go on without the room, as far as their organizers' copies can be read."""
+    keys = {
+        one.id: (one.link.organizer_address, one.link.ical)
+        for one in gone
+        if one.link.organizer == "user" and one.link.ical and not one.series
+    }
+    readable = [key for key in keys.values() if may_read(visit, key[0])]
+    copies = _fetch_copies(visit, readable) if readable else {}
+    declined = {key for key, copy in copies.items() if not copy.cancelled and _room_answer(visit, copy) == "declined"}
+    return {one for one, key in keys.items() if key in declined}
 
 
-def _organizers_event(visit: Visit, one: Reservation) -> Remote | None:
-    """The organizer's copy as it is now; None where it is gone or cannot be read."""
-    if not one.link.organizer_event:
-        return None
+def ask_organizers(visit: Visit) -> None:
+    """A meeting that waits for its room: the room may have declined it, and its owner may have moved it meanwhile."""
+    for one in visit.ledger:
+        if one.status == "awaitingRoom" and one.link.state == "linked" and one.link.organizer == "user":
+            copy = _organizers_event(visit, one) if may_read(visit, one.link.organizer_address) else UNKNOWN
+            _await(visit, one, copy)
+
+
+def _await(visit: Visit, one: Reservation, copy: Remote | Absence) -> None:
+    """What becomes of a meeting that waits for its room."""
+    now = visit.work.now()
+    if copy == GONE:
+        visit.ledger.put(vanished(one, now).reservation or one, "deleted")
+    elif isinstance(copy, Remote) and _room_answer(visit, copy) == "declined":
+        visit.ledger.put(vanished(one, now, declined=True).reservation or one, "updated")
+    elif isinstance(copy, Remote) and copy.times.canonical() != one.times.canonical():
+        start, end = copy.times.canonical()
+        moved = replace(one, times=copy.times, updated_at=now)
+        visit.ledger.put(moved.linked(base=replace(one.agreed(), start=start, end=end)), "updated")
+    elif now - one.created_at > NO_ANSWER_AFTER and one.note != NO_RESPONSE:
+        visit.ledger.put(replace(one, note=NO_RESPONSE), "updated")
+
+
+def _organizers_event(visit: Visit, one: Reservation) -> Remote | Absence:
+    """The organizer's copy as it is now."""
     address = one.link.organizer_address
+    if not one.link.organizer_event:
+        return UNKNOWN
     try:
         raw = fetch_event(visit.graph, address, one.link.organizer_event)
-        return None if raw is None else parse_event(raw, visit.room.time_zone)
+        return GONE if raw is None else parse_event(raw, visit.room.time_zone)
     except (Forbidden, NotFound) as error:
         visit.denials.add(address, denial(error.http, error.graph_code), visit.work.now())
-        return None
     except Unreadable:
-        return None
+        visit.ledger.note(one.id, "skipped", "organizer-unreadable")
+    return UNKNOWN
 
 
 def _room_answer(visit: Visit, copy: Remote) -> str:
     answers = [one.response for one in copy.attendees if one.email.lower() == visit.mailbox.lower()]
     return answers[0] if answers else "none"
-
-
-def ask_organizers(visit: Visit) -> None:
-    """A meeting that waits for its room: the room may have declined it, and its owner may have moved it meanwhile."""
-    now = visit.work.now()
-    for one in visit.ledger:
-        address = one.link.organizer_address
-        waits = one.status == "awaitingRoom" and one.link.state == "linked" and one.link.organizer == "user"
-        if not waits or not may_read(visit, address):
-            continue
-        copy = _organizers_event(visit, one)
-        if copy is None:
-            if visit.denials.get(address, now) is None:
-                visit.ledger.put(vanished(one, now).reservation or one, "deleted")
-        elif _room_answer(visit, copy) == "declined":
-            visit.ledger.put(vanished(one, now, declined=True).reservation or one, "updated")
-        elif copy.times.canonical() != one.times.canonical():
-            base = one.agreed()
-            start, end = copy.times.canonical()
-            moved = replace(one, times=copy.times, updated_at=now)
-            visit.ledger.put(moved.linked(base=replace(base, start=start, end=end)), "updated")
-        elif now - one.created_at > NO_ANSWER_AFTER and one.note != "room-no-response":
-            visit.ledger.put(replace(one, note="room-no-response"), "updated")
 
 
 def same(visit: Visit, known: Reservation, remote: Remote) -> bool:

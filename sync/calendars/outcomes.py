@@ -1,13 +1,14 @@
 """What becomes of a reservation once Graph was told of it: it is as it was sent, rolled back, or rejected."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
 
-from sync.calendars.event import parse_event
-from sync.calendars.mailboxes import fetch_event, fetch_instances
+from sync.calendars.event import Unreadable, parse_event
+from sync.calendars.mailboxes import Raw, fetch_event, fetch_instances
 from sync.calendars.merge import LOCAL, NO_RESPONSE, Title, changed, decide, vanished
 from sync.calendars.model import PLACEHOLDER, PRIVATE, Agreed, Reservation, Status, Times, TitleSource
-from sync.calendars.organizers import see_again
+from sync.calendars.organizers import see_again, see_organizers
 from sync.calendars.patterns import recurrence_of
 from sync.calendars.series import expand
 from sync.calendars.visit import Visit
@@ -57,7 +58,8 @@ def roll_back(visit: Visit, one: Reservation, note: str) -> None:
     visit.ledger.count("failed")
     visit.ledger.note(one.id, "failed", note)
     if not one.live and back.link.room_event:
-        look_again(visit, back)
+        with suppress(Unreadable):
+            look_again(visit, back)
 
 
 def _as_agreed(one: Reservation, base: Agreed) -> Reservation:
@@ -124,7 +126,7 @@ def _told(visit: Visit, one: Reservation) -> ChangeKind:
 
 
 def look_again(visit: Visit, one: Reservation) -> Reservation | None:
-    """Take over what the room's mailbox has of `one` at this moment; what it is then."""
+    """Take over what the room's mailbox has of `one` at this moment; what it is then. Raises Unreadable."""
     raw = fetch_event(visit.graph, visit.mailbox, one.link.room_event)
     if raw is None:
         verdict = vanished(one, visit.work.now())
@@ -133,3 +135,14 @@ def look_again(visit: Visit, one: Reservation) -> Reservation | None:
         verdict = decide(one, seen, visit.room.id, visit.work.now())
     visit.ledger.apply(one, verdict)
     return visit.ledger.get(one.id)
+
+
+def take_organizers(visit: Visit, one: Reservation, raw: Raw) -> Reservation:
+    """Take over what the organizer's own copy says at this moment; what `one` is then. Raises Unreadable."""
+    seen = see_organizers(visit, one, parse_event(raw, visit.room.time_zone))
+    merged = decide(one, seen, visit.room.id, visit.work.now())
+    after = merged.reservation or one
+    if not seen.remote.cancelled:
+        after = replace(after, status=one.status)  # the room's answer is not in this copy
+    visit.ledger.apply(one, replace(merged, reservation=after))
+    return after

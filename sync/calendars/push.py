@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 
 from sync.calendars.cancels import cancel
 from sync.calendars.creates import create
+from sync.calendars.event import Unreadable
 from sync.calendars.model import Reservation
+from sync.calendars.outcomes import roll_back
 from sync.calendars.updates import update
 from sync.calendars.visit import Visit
 
@@ -37,7 +39,10 @@ def push(visit: Visit, *, recurring: bool) -> bool:
                 visit.ledger.count("skipped")
                 visit.ledger.note(one.id, "skipped", "recurring-not-sent")
                 continue
-            _SENDERS[one.link.state](visit, one)
+            try:
+                _SENDERS[one.link.state](visit, one)
+            except Unreadable as bad:
+                roll_back(visit, visit.ledger.get(one.id) or one, str(bad))
             visit.ledger.commit(visit.work.now())
     visit.ledger.settle()
     return True

@@ -8,7 +8,7 @@ from sync.calendars.findings import Findings, parse
 from sync.calendars.mailboxes import fetch_events
 from sync.calendars.merge import decide, vanished
 from sync.calendars.model import Reservation
-from sync.calendars.organizers import room_declined, see_again
+from sync.calendars.organizers import declined_by_room, see_again
 from sync.calendars.visit import Visit
 
 SAFE_REMOVALS, SAFE_SHARE = 5, 0.3
@@ -31,9 +31,9 @@ def remove(visit: Visit, findings: Findings, matched: set[str]) -> None:
         _hold(visit, gone)
         return
     visit.set(suspects=0, suspected_at=None)
+    declined = declined_by_room(visit, (one for one in gone if one.link.state != "deleting"))
     for one in gone:
-        declined = one.link.state != "deleting" and room_declined(visit, one)
-        visit.ledger.apply(one, vanished(one, visit.work.now(), declined=declined))
+        visit.ledger.apply(one, vanished(one, visit.work.now(), declined=(one.series or one.id) in declined))
 
 
 def _seems_gone(visit: Visit, one: Reservation, findings: Findings) -> bool:

@@ -147,7 +147,9 @@ def _invited_there(known: Reservation, here: Reservation, former: Reservation | 
 
 
 def left_behind(known: Reservation, room: str, now: datetime) -> Reservation:
-    """What stays in the old room of a reservation that was moved. An event of the room's own is to be deleted."""
-    over = known.link.state == "gone" or known.link.organizer != "room"
+    """What stays in the old room of a reservation that was moved: it tells where that went. An event of the room's own is
+    to be deleted.
+    """
+    over = known.link.state == "gone" or known.link.organizer != "room" or unsent(known)
     gone = replace(known, status="cancelled", sync_state="synced" if over else "pending", note="", updated_at=now)
     return gone.linked(state="gone" if over else "deleting", cause=f"{MOVED}:{room}")

@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from sync.calendars.event import READ_HEADERS, parse_event, render_update
+from sync.calendars.event import READ_HEADERS, render_update
 from sync.calendars.lookups import BUSY, look_first, organizers_event, search_organizers_event
 from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
-from sync.calendars.merge import LOCAL, changed, decide, vanished
+from sync.calendars.merge import LOCAL, changed, vanished
 from sync.calendars.model import Link, Reservation, imported_id
 from sync.calendars.moves import invite, is_moved
-from sync.calendars.organizers import see_organizers
-from sync.calendars.outcomes import look_again, roll_back, settle
+from sync.calendars.outcomes import look_again, roll_back, settle, take_organizers
 from sync.calendars.visit import Visit
 from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
 
@@ -127,11 +126,7 @@ def _merge(visit: Visit, one: Reservation) -> Reservation | None:
     if raw is None:
         _lost(visit, one)
         return None
-    seen = see_organizers(visit, one, parse_event(raw, visit.room.time_zone))
-    merged = decide(one, seen, visit.room.id, visit.work.now())
-    kept = replace(merged.reservation or one, status=one.status)  # the room's answer is not in this copy
-    visit.ledger.apply(one, replace(merged, reservation=kept))
-    return visit.ledger.get(one.id)
+    return take_organizers(visit, one, raw)
 
 
 def _lost(visit: Visit, one: Reservation) -> None:
