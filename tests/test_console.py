@@ -278,8 +278,7 @@ def test_the_guide_names_the_permissions_of_rooms_and_every_state_and_warning_th
 
     assert permissions
     assert judge(frozenset(), ["calendars"]).missing == {"calendars": list(permissions.groups())}
-    refused = {"duplicate-mailbox"}  # before a room comes to it
-    assert set(states) == REMEDY.keys() - refused | {"webhook"}
+    assert set(states) == REMEDY.keys() | {"webhook"}
     assert [tuple(row[:3]) for row in settings] == list(itertools.product(("off", "on"), repeat=3))
     for *flags, warning in settings:
         policy = Policy(*(flag == "on" for flag in flags))
@@ -465,6 +464,15 @@ if BROWSER:
         day.get_by_label("Day").fill("2027-03-02")
         expect(day).to_contain_text("Nothing on this day.")
         page.keyboard.press("Escape")
+
+        page.get_by_text("Try that other mailboxes are closed").click()
+        outside = page.get_by_label("Mailbox of somebody who is no room")
+        outside.fill(f"boardroom@{TENANT['domain']}")
+        page.get_by_role("button", name="Check with it").click()
+        expect(page.locator("#scope")).to_contain_text("Must not be a room that is linked")
+        outside.fill(control(stack, "GET", f"/tenants/{TENANT['id']}/users?state=live")[0]["mail"])
+        page.get_by_role("button", name="Check with it").click()
+        expect(page.locator("#check-result")).to_contain_text("reaches mailboxes that are no rooms")
 
         everything = page.get_by_role("button", name="Sync all calendars")
         everything.click()

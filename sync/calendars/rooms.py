@@ -35,7 +35,6 @@ REMEDY = {
     "room-denied": "Let the app reach this mailbox: grant Calendars.ReadWrite with admin consent, and put the room "
     "into the scope of the app's role in Exchange (RBAC for Applications).",
     "mailbox-not-found": "Check the address of the external calendar: there is no mailbox of that name.",
-    "duplicate-mailbox": "Another active room has the same mailbox: leave one of them active.",
     "remote-empty": "Nearly all meetings have gone from the mailbox at once, so nothing was deleted here. If that is "
     "right, wait ten minutes; if not, have the mailbox restored.",
     "unreachable": "Microsoft has not answered for an hour; it is tried again by itself.",
