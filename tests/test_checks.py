@@ -16,8 +16,8 @@ from sync import connections
 from sync.settings import CLOUDS
 from sync.settings import Cloud as Endpoints
 from tests.cloud import Cloud, NewTenant, TestTenant
+from tests.credentials import as_pem, certify, register
 from tests.house import House
-from tests.test_connections import as_pem, certify, register
 
 STEPS = ["secret", "token", "tenant", "permissions", "call", "expiry"]
 READ = ["User.Read.All"]

@@ -13,9 +13,9 @@ from sync.api import OPERATIONS, VERSION
 from sync.http import Operation
 from sync.openapi import document
 from tests.cloud import NewTenant, TestTenant
+from tests.edge import BODIES, CONNECTION, GUID, SECRET, two
 from tests.house import Answer, Clock, House
 from tests.test_function_app import TRIGGERS
-from tests.test_http import BODIES, CONNECTION, GUID, SECRET, two
 from tests.truth import people
 
 ROLES = ["User.Read.All", "Device.Read.All", "GroupMember.Read.All", "ProfilePhoto.Read.All"]

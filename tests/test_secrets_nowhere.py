@@ -17,8 +17,8 @@ from sync import jobs
 from tests.azurite import KEY
 from tests.cloud import Cloud, NewTenant, TestTenant
 from tests.contents import contents
+from tests.credentials import as_pem, certify, register
 from tests.house import Answer, House
-from tests.test_connections import as_pem, certify, register
 
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 WRONG = "wrong~secret+value/with=odd&characters%"
