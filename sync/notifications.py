@@ -8,15 +8,14 @@ Reduce missing change notifications and removed subscriptions.)
 import hmac
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -37,16 +36,19 @@ log = logging.getLogger(__name__)
 LIFECYCLE: Mapping[str, Asked] = {"reauthorizationRequired": "renew", "subscriptionRemoved": "recreate", "missed": ""}
 TOKEN_LIMIT = 4096  # as long as a query may be on Azure Functions
 DELAY_SECONDS = 5  # one booking gives several notifications: one run for all of them
-LOOKUPS = 200  # of clientStates, in one request: a forged one costs a read
 WORKERS = 16
+LOOKUPS = 32  # of one request at a time: other requests have their turn in between
+LOOKING_SECONDS = 1.5  # the longest that one request may have clientStates looked up: what was found is stored then
 PATIENCE_SECONDS = 2.5  # Graph counts an answer after 3 seconds as slow, and then holds notifications back
 KEPT = timedelta(seconds=60)
 ENABLED_FOR = timedelta(seconds=5)
 AWAKE_SECONDS = 1.0
 SENDERS = 20_000
+STRANGERS = 30_000  # more than one request has room for
 START_ATTEMPTS = 3
 
 Kind = Literal["notification", "lifecycle"]
+V = TypeVar("V")
 
 
 class WebhookQuery(Model):
@@ -143,19 +145,22 @@ class Inbox:
         self._app = app
         self._lock = Lock()
         self._senders: dict[str, tuple[Sender, datetime]] = {}
+        self._strangers: dict[str, None] = {}
         self._ears: dict[str, _Ear] = {}
         self._workers = ThreadPoolExecutor(WORKERS, "inbox")
 
     def take(self, notices: Sequence[Notice], kind: Kind) -> Counter[str]:
         """How many were accepted, and how many dropped for which reason. What was accepted is stored on return.
 
-        Raises the SDK's errors where storage refuses, Deferred where they have to be sent again because it is slow.
+        Raises the SDK's errors where storage refuses, Deferred where they have to be sent again because it is slow, or
+        because there was no time for all: those that were found in time are stored then, too.
         """
-        late = monotonic() + PATIENCE_SECONDS
+        begun = monotonic()
+        late = begun + PATIENCE_SECONDS
         counts: Counter[str] = Counter()
         named: dict[str, Rooms] = defaultdict(lambda: defaultdict(set))
         heard: Counter[str] = Counter()
-        senders = self._find({notice.digest: notice for notice in notices}, late)
+        senders, complete = self._find({notice.digest: notice for notice in notices}, begun + LOOKING_SECONDS)
         for notice in notices:
             sender = senders.get(notice.digest)
             reason = refusal(notice, sender)
@@ -165,10 +170,16 @@ class Inbox:
             named[sender.connection][sender.room].add(notice.asked)
             heard[sender.connection] += 1
         stored = {connection: self._ear(connection).hear(rooms, kind) for connection, rooms in named.items()}
-        self._wait_for(stored.values(), late)
+        if stored and wait(stored.values(), late - monotonic()).not_done:
+            raise self._busy("Storage is slow")
         for connection, listens in stored.items():
             counts["accepted" if listens.result() else "connection-closed"] += heard[connection]
+        if not complete:
+            raise self._busy("There was no time to look every sender up")
         return counts
+
+    def _busy(self, detail: str) -> Deferred:
+        return Deferred(detail, until=self._app.clock(), code="storage-busy")
 
     def _ear(self, connection: str) -> "_Ear":
         with self._lock:
@@ -176,44 +187,47 @@ class Inbox:
                 self._ears[connection] = _Ear(self._app, connection, self._workers)
             return self._ears[connection]
 
-    def _find(self, notices: Mapping[str, Notice], late: float) -> dict[str, Sender]:
-        """The senders of notices, by digest. A cached one that does not fit is read again: it may be a new one."""
+    def _find(self, notices: Mapping[str, Notice], until: float) -> tuple[dict[str, Sender], bool]:
+        """The senders of notices, by digest, and whether there was time to look every one up.
+
+        A cached one that does not fit is read again: it may be a new one. One that nobody had is not: a clientState is
+        stored before Graph hears of it. So requests that are sent again get on, however many strangers are in them.
+        """
         now = self._app.clock()
         found: dict[str, Sender] = {}
         for digest, notice in notices.items():
-            sender, until = self._senders.get(digest, (None, now))
-            if sender is not None and until > now and not refusal(notice, sender):
+            sender, kept_until = self._senders.get(digest, (None, now))
+            if sender is not None and kept_until > now and not refusal(notice, sender):
                 found[digest] = sender
-        unknown = [digest for digest in notices if digest not in found]
-        looked_up = self._read(unknown[:LOOKUPS], late)
-        self._remember(looked_up, now + KEPT)
-        if len(unknown) > LOOKUPS and (found or looked_up):
-            raise Deferred("More senders than one request may have looked up", until=now)
-        return found | looked_up
-
-    def _read(self, digests: Sequence[str], late: float) -> dict[str, Sender]:
-        table = self._app.tables.subscriptions
-        reads = [self._workers.submit(copy_context().run, find_sender, table, digest) for digest in digests]
-        try:
-            self._wait_for(reads, late)
-        finally:
-            for read in reads:
+        unknown = [digest for digest in notices if digest not in found and digest not in self._strangers]
+        for start in range(0, len(unknown), LOOKUPS):
+            digests = unknown[start : start + LOOKUPS]
+            reads = [self._workers.submit(copy_context().run, self._look_up, digest) for digest in digests]
+            done, left = wait(reads, max(0.0, until - monotonic()))
+            for read in left:
                 read.cancel()
-        return {sender.digest: sender for read in reads if (sender := read.result()) is not None}
+            found |= {sender.digest: sender for read in done if (sender := read.result()) is not None}
+            if left:
+                return found, False
+        return found, True
 
-    def _remember(self, senders: Mapping[str, Sender], until: datetime) -> None:
+    def _look_up(self, digest: str) -> Sender | None:
+        """The owner of a clientState; what there is to know about it is remembered."""
+        sender, now = find_sender(self._app.tables.subscriptions, digest), self._app.clock()
         with self._lock:
-            for digest, sender in senders.items():
-                if sender.subscription:
-                    self._senders.pop(digest, None)
-                    self._senders[digest] = (sender, until)
-            for digest in list(islice(self._senders, max(0, len(self._senders) - SENDERS))):
-                del self._senders[digest]
+            if sender is None:
+                _keep(self._strangers, digest, None, STRANGERS)
+            elif sender.subscription:
+                _keep(self._senders, digest, (sender, now + KEPT), SENDERS)
+        return sender
 
-    def _wait_for(self, work: Collection["Future[Any]"], late: float) -> None:
-        """Raises Deferred where it takes so long that Graph had better send them again."""
-        if work and wait(work, late - monotonic()).not_done:
-            raise Deferred("Storage is slow", until=self._app.clock(), code="storage-busy")
+
+def _keep(cache: dict[str, V], key: str, value: V, limit: int) -> None:
+    """Remember the value as the latest one, and forget the oldest ones above the limit."""
+    cache.pop(key, None)
+    cache[key] = value
+    while len(cache) > limit:
+        del cache[next(iter(cache))]
 
 
 @dataclass

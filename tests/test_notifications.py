@@ -139,33 +139,63 @@ class TestNotifications:
         assert heard(portal) == {}
 
     def test_what_is_remembered_is_bounded(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However many rooms there are, a process remembers the last clientStates alone."""
+        """However many rooms or strangers there are, a process remembers the last clientStates alone."""
         monkeypatch.setattr(notifications, "SENDERS", 3)
+        monkeypatch.setattr(notifications, "STRANGERS", 2)
         items = [subscribe(portal, f"room-{number}") for number in range(5)]
-        for item in items:
+        false = [{**items[0], "clientState": token_urlsafe(32)} for _ in range(4)]
+        for item in (*items, *false):
             post(portal, item)
 
         assert list(portal.app.inbox._senders) == [digest_of(item["clientState"]) for item in items[2:]]
+        assert list(portal.app.inbox._strangers) == [digest_of(item["clientState"]) for item in false[2:]]
 
-    def test_more_than_may_be_looked_up(
-        self, portal: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize("place", [0, 150, 300])
+    def test_beside_strangers(
+        self, portal: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: int
     ) -> None:
-        """A request with many unknown senders costs a bounded number of reads. Where some of them are true it is to be
-        sent again, when these are known already; else it is dropped.
-        """
+        """A true notification is heard beside hundreds of forged ones, wherever it stands. A stranger is looked up once."""
         caplog.set_level(logging.INFO, "sync.notifications")
-        monkeypatch.setattr(notifications, "LOOKUPS", 20)
+        monkeypatch.setattr(notifications, "LOOKING_SECONDS", 60)
         true = subscribe(portal, "room")
-        false = [{**true, "clientState": token_urlsafe(32)} for _ in range(20)]
+        false = [{**true, "clientState": token_urlsafe(32)} for _ in range(300)]
+        meter = Meter()
+        answer = post(portal, *false[:place], true, *false[place:])
+        token = METER.set(meter)
+        again = post(portal, *false)
+        METER.reset(token)
 
-        assert post(portal, *false, false[0] | {"clientState": "x"}).status == 202
-        assert dropped(caplog) == ["unknown-client-state:21"]
-        assert post(portal, *false, true).status == 202
-        assert heard(portal) == {}
-        answer = post(portal, true, *false)
-        assert (answer.status, answer.json["code"], answer.headers["Retry-After"]) == (503, "deferred", "30")
-        assert post(portal, true, *false[1:]).status == 202
-        assert heard(portal) == {"room": set()}
+        assert (answer.status, again.status, heard(portal)) == (202, 202, {"room": set()})
+        assert dropped(caplog) == ["unknown-client-state:300"] * 2
+        assert meter.transactions == 0
+
+    def test_more_than_there_is_time_for(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the time is up before every sender was looked up, a request costs no further reads: what was found is
+        heard, the answer is a 503, and each time that it is sent again it gets further, until all of it is a 202.
+        """
+        reads: list[str] = []
+        read = notifications.find_sender
+
+        def counted(table: Any, digest: str) -> Sender | None:
+            reads.append(digest)
+            return read(table, digest)
+
+        monkeypatch.setattr(notifications, "find_sender", counted)
+        monkeypatch.setattr(notifications, "monotonic", lambda: len(reads) * 0.02)  # each read takes that long
+        monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 60)
+        early, late = subscribe(portal, "early"), subscribe(portal, "late")
+        items = [early, *[{**early, "clientState": token_urlsafe(32)} for _ in range(300)], late]
+        answers, rooms = [], []
+        while not answers or answers[-1].status != 202:
+            reads.clear()
+            answers.append(post(portal, *items))
+            rooms.append(set(heard(portal)))
+            assert len(reads) <= 75 + notifications.LOOKUPS
+
+        assert [answer.status for answer in answers] == [503] * (len(answers) - 1) + [202]
+        assert (answers[0].json["code"], answers[0].headers["Retry-After"]) == ("storage-busy", "30")
+        assert 3 <= len(answers) <= 5
+        assert rooms == [{"early"}] * (len(answers) - 1) + [{"early", "late"}]
 
     def test_who_does_not_listen(self, portal: House, new_tenant: NewTenant, caplog: pytest.LogCaptureFixture) -> None:
         """Where the sync is off, or the connection is going or gone, a notification leaves no trace."""
