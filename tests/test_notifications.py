@@ -22,7 +22,7 @@ from sync.calendars.store import WAITS, heard_key
 from sync.errors import RequestError
 from sync.notifications import _Ear
 from sync.runs import Claim, Run, active_run
-from sync.subscriptions import Sender, digest_of, save_sender
+from sync.subscriptions import Sender, digest_of, find_sender, save_sender
 from tests.cloud import NewTenant
 from tests.house import House
 from tests.notices import GRAPH, GUID, LIFECYCLE, NAME, connect, dropped, heard, portal, post, runs, subscribe
@@ -174,18 +174,18 @@ class TestNotifications:
         heard, the answer is a 503, and each time that it is sent again it gets further, until all of it is a 202.
         """
         reads: list[str] = []
-        read = notifications.find_sender
 
         def counted(table: Any, digest: str) -> Sender | None:
             reads.append(digest)
-            return read(table, digest)
+            return find_sender(table, digest)
 
         monkeypatch.setattr(notifications, "find_sender", counted)
         monkeypatch.setattr(notifications, "monotonic", lambda: len(reads) * 0.02)  # each read takes that long
         monkeypatch.setattr(notifications, "PATIENCE_SECONDS", 60)
         early, late = subscribe(portal, "early"), subscribe(portal, "late")
         items = [early, *[{**early, "clientState": token_urlsafe(32)} for _ in range(300)], late]
-        answers, rooms = [], []
+        answers: list[Any] = []
+        rooms: list[set[str]] = []
         while not answers or answers[-1].status != 202:
             reads.clear()
             answers.append(post(portal, *items))
