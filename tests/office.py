@@ -261,6 +261,10 @@ class Office:
         count.rows = {key for key, etag in _rows(self).items() if before.get(key) != etag}
 
 
+# The fixture `make_office`: settings as the reference writes them, then what new_tenant takes.
+Make = Callable[..., Office]
+
+
 def _rows(office: Office) -> dict[str, str]:
     return {row["key"]: row["etag"] for row in office.house.app.tables.data.scan(NAME, store.RESERVATION)}
 
@@ -293,7 +297,7 @@ class Count:
 
 
 @pytest.fixture
-def make_office(house: House, new_tenant: NewTenant) -> Callable[..., Office]:
+def make_office(house: House, new_tenant: NewTenant) -> Make:
     """Makes the office: a connected tenant of three people and two rooms, the sync on, no room linked yet."""
 
     own = house
@@ -317,8 +321,13 @@ def make_office(house: House, new_tenant: NewTenant) -> Callable[..., Office]:
 
 
 @pytest.fixture
-def office(make_office: Callable[..., Office]) -> Office:
+def office(make_office: Make) -> Office:
     """An office with the room oak linked to its first room, all settings off."""
-    made = make_office()
+    return opened(make_office, "000")
+
+
+def opened(make_office: Make, flags: str) -> Office:
+    """An office with these settings, the room oak linked to its first room."""
+    made = make_office(flags)
     made.link()
     return made

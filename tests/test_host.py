@@ -1,117 +1,26 @@
 """The local host as a process: real sockets, the sample app, storage queues."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from textwrap import dedent
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import requests
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
-from local import functions, host
+from local import host
 from local.timers import Monitor
-
-ROOT = Path(__file__).parents[1]
-SAMPLE = Path(__file__).parent / "samples" / "host_app"
-# A random key begins with a dash once in a while.
-KEY, MASTER = "-key-of-functions", "--key-of-the-master"
-NEVER = "0 0 0 1 1 *"
-SECONDS = 60
-
-
-class Running:
-    """One host process, started as people start it."""
-
-    def __init__(self, folder: Path, storage: str, *options: str, app: Path = SAMPLE, schedule: str = NEVER) -> None:
-        self.journal_file = folder / "journal"
-        self.log_file = folder / "log"
-        self.queue = f"host-{uuid4()}"
-        environ = {
-            **os.environ,
-            "AzureWebJobsStorage": storage,
-            "SAMPLE_JOURNAL": str(self.journal_file),
-            "SAMPLE_SCHEDULE": schedule,
-            "SAMPLE_QUEUE": self.queue,
-        }
-        with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "local.host", "--app", str(app), *options],
-                cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        self.line = self.process.stdout.readline()
-
-    @property
-    def told(self) -> dict[str, str]:
-        told: dict[str, str] = json.loads(self.line)
-        return told
-
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-    def journal(self, function: str):
-        text = self.journal_file.read_text() if self.journal_file.exists() else ""
-        return [row for row in map(json.loads, text.splitlines()) if row["function"] == function]
-
-    def call(self, path: str, method: str = "GET", *, key: str | None = KEY, headers=None, **keywords):
-        headers = {**({"x-functions-key": key} if key else {}), **(headers or {})}
-        return requests.request(method, self.told["api"] + path, headers=headers, timeout=SECONDS, **keywords)
-
-    def admin(self, path: str, method: str = "POST", *, key: str | None = MASTER, **keywords):
-        url = self.told["api"].removesuffix("/api") + "/admin" + path
-        return requests.request(
-            method, url, headers={"x-functions-key": key} if key else {}, timeout=SECONDS, **keywords
-        )
-
-    def end(self) -> int:
-        """Stop it the way `kill` does; its exit code."""
-        self.process.terminate()
-        return self.wait()
-
-    def wait(self) -> int:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        code = self.process.wait(SECONDS)
-        self.process.stdin.close()
-        self.process.stdout.close()
-        return code
-
-
-@contextmanager
-def running(folder: Path, storage: str, *options: str, **keywords) -> Iterator[Running]:
-    keys = folder / "keys.json"
-    keys.write_text(json.dumps({"key": KEY, "masterKey": MASTER}))
-    made = Running(folder, storage, "--keys", str(keys), *options, **keywords)
-    try:
-        yield made
-    finally:
-        if made.process.returncode is None:
-            made.end()
+from tests.hosts import KEY, MASTER, SECONDS, Running, eventually, running
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, azurite) -> Iterator[Running]:
     with running(tmp_path_factory.mktemp("host"), azurite, "--port", "0") as made:
         yield made
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def raw(host_url: str, request: bytes) -> bytes:
@@ -411,95 +320,3 @@ class TestLife:
             assert made.wait() == 2
 
         assert made.log().startswith("The host cannot start: none.json cannot be read")
-
-
-HEAD = "import azure.functions as func\nfrom typing import *\napp = func.FunctionApp()\n"
-GET = '@app.route(route="{}", methods=["GET"])\ndef {}(req: func.HttpRequest): ...\n'
-QUEUE = '@app.queue_trigger(arg_name="msg", queue_name="{}", connection="{}")\n{}\n'
-
-
-class TestRefusals:
-    """What the real host refuses at start, this one refuses too."""
-
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("", "it has 0"),
-            (HEAD + "other = app\n", "More than one FunctionApp"),
-            (HEAD + "other = func.FunctionApp()\n", "More than one FunctionApp"),
-            (HEAD + GET.format("admin/x", "a"), "built in routes"),
-            (HEAD + GET.format("Runtime/x", "a"), "built in routes"),
-            (HEAD + GET.format("/x", "a"), "begins with a slash"),
-            (HEAD + GET.format("x/{id:odd}", "a"), "constraint 'odd'"),
-            (HEAD + GET.format("x", "a") + GET.format("X", "b"), "a and b have the same route"),
-            (HEAD + GET.format("x", "a") + '@app.route(route="x")\ndef b(req: func.HttpRequest): ...\n', "same route"),
-            (HEAD + GET.format("x", "host"), "not a valid function name"),
-            (HEAD + GET.format("x", "_a"), "not a valid function name"),
-            (HEAD + GET.format("x", "a") + '@app.function_name("A")\n' + GET.format("y", "b"), "used twice"),
-            (HEAD + GET.format("x", "a") + '@app.function_name("a")\n' + GET.format("y", "b"), "unique"),
-            (HEAD + '@app.route(route="x")\ndef a(other: func.HttpRequest): ...\n', "no parameter: req"),
-            (HEAD + '@app.route(route="x")\ndef a(req: func.HttpRequest, other): ...\n', "no binding: other"),
-            (HEAD + '@app.route(route="x")\ndef a(req: func.TimerRequest): ...\n', "annotation of 'req'"),
-            (HEAD + '@app.route(route="x")\ndef a(req: List[str]): ...\n', "annotation of 'req'"),
-            (HEAD + '@app.route(route="x", trigger_arg_name="a__b")\ndef a(a__b): ...\n', "valid binding name"),
-            (HEAD + '@app.route(route="x")\nasync def a(req: func.HttpRequest): ...\n', "async functions"),
-            (HEAD + '@app.timer_trigger(schedule="0 0 0 30 2 *", arg_name="t")\ndef a(t): ...\n', "no day ever"),
-            (HEAD + '@app.timer_trigger(schedule="%ABSENT%", arg_name="t")\ndef a(t): ...\n', "setting 'ABSENT'"),
-            (HEAD + QUEUE.format("a_b", "STORE", "def a(msg): ..."), "not a valid queue name"),
-            (HEAD + QUEUE.format("jobs", "ABSENT", "def a(msg): ..."), "setting 'ABSENT'"),
-            (HEAD + QUEUE.format("jobs", "STORE", "def a(msg: str): ..."), "annotation of 'msg'"),
-            (
-                HEAD + '@app.queue_output(arg_name="out", queue_name="q", connection="STORE")\n'
-                '@app.route(route="x")\ndef a(req, out): ...\n',
-                "without further bindings",
-            ),
-            (
-                HEAD + '@app.retry(strategy="fixed_delay", max_retry_count="3", delay_interval="00:00:10")\n'
-                + GET.format("x", "a"),
-                "retry policies",
-            ),
-            (HEAD + '@app.blob_trigger(arg_name="b", path="x", connection="STORE")\ndef a(b): ...\n', "only HTTP"),
-        ],
-    )  # fmt: skip
-    def test_the_app(self, tmp_path, monkeypatch, text, expected):
-        (tmp_path / "function_app.py").write_text(dedent(text))
-        (tmp_path / "host.json").write_text('{"version": "2.0"}')
-        with pytest.raises(functions.Refused, match=expected):
-            self.build(tmp_path, monkeypatch)
-
-    @pytest.mark.parametrize(
-        ("host_json", "expected"),
-        [
-            (None, "host.json cannot be read"),
-            ("{", "host.json cannot be read"),
-            ('{"extensions": {"queues": {"batchSize": 33}}}', "batchSize"),
-        ],
-    )
-    def test_host_json(self, tmp_path, monkeypatch, host_json, expected):
-        (tmp_path / "function_app.py").write_text(HEAD + GET.format("x", "a"))
-        if host_json is not None:
-            (tmp_path / "host.json").write_text(host_json)
-        with pytest.raises(functions.Refused, match=expected):
-            self.build(tmp_path, monkeypatch)
-
-    def test_a_folder_without_functions(self, tmp_path, monkeypatch):
-        (tmp_path / "host.json").write_text("{}")
-        with pytest.raises(functions.Refused, match=r"no function_app\.py"):
-            self.build(tmp_path, monkeypatch)
-
-    def test_different_methods_may_share_a_route(self, tmp_path, monkeypatch):
-        post = GET.format("x", "b").replace('"GET"', '"POST"')
-        (tmp_path / "function_app.py").write_text(HEAD + GET.format("x", "a") + post)
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.setitem(sys.modules, "function_app", threading)
-        first, second = (host.Route.of(each, "api") for each in functions.load(tmp_path))
-
-        assert not first.clashes(second)
-
-    @staticmethod
-    def build(folder: Path, monkeypatch) -> None:
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.setitem(sys.modules, "function_app", threading)
-        monkeypatch.setenv("STORE", "UseDevelopmentStorage=true")
-        with socket.socket() as listening:
-            host.Host(folder, listening, host.Keys(KEY, MASTER), threads=1, timers=True)

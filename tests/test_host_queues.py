@@ -12,8 +12,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
 from local.queues import Listener, Options, check_queue_name
-
-SECONDS = 60
+from tests.hosts import SECONDS, eventually
 
 
 class Jobs:
@@ -81,13 +80,6 @@ def options(**section: object) -> Options:
 
 def left(queue: QueueClient) -> int:
     return queue.get_queue_properties().approximate_message_count or 0
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_success_deletes_the_message(jobs):
