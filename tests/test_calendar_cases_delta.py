@@ -3,6 +3,7 @@ the reference, section 7.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.event import Remote, Unreadable, parse_event
+from sync.graph.client import GraphClient
+from sync.graph.protocol import Page
 from tests.office import (
     DAY,
     DELTA,
@@ -314,6 +317,63 @@ def test_removals_held(office: Office) -> None:
     office.sync()
     assert office.status() == ("active", "polling-only")
     assert titles(office) == ["Event 6", "Event 7"]
+
+
+def test_a_second_round_that_is_worse(office: Office) -> None:
+    """Even more is missing: that is no agreement, so it waits for another ten minutes."""
+    meetings(office, 20)
+    office.sync()
+    for event in office.events()[:7]:
+        office.outlook("DELETE", "oak", event["id"])
+    office.sync()
+    for event in office.events():
+        office.outlook("DELETE", "oak", event["id"])
+
+    office.advance(11 * MINUTE)
+    office.sync()
+    assert (office.status(), len(office.reservations())) == (("error", "remote-empty"), 20)
+
+    office.advance(11 * MINUTE)
+    office.sync()
+    assert (office.status(), office.reservations()) == (("active", "polling-only"), [])
+
+
+def test_what_has_taken_place_stays(office: Office) -> None:
+    """Ended reservations are frozen: one that is deleted in Outlook afterwards did take place."""
+    meeting = office.meet(0, start=office.today)
+    series = office.meet(1, start=office.today - 6 * DAY + HOUR, recurrence=weekly(office.today - 6 * DAY + HOUR, 3))
+    office.sync()
+    office.advance(3 * DAY)
+    known = {"from": (office.today - 10 * DAY).strftime("%Y-%m-%d"), "status": "any"}
+
+    office.call_off(0, meeting)
+    office.call_off(1, series)
+    office.sync()
+
+    found = {one["start"]["dateTime"]: one["status"] for one in office.reservations(**known)}
+    over = {when: status for when, status in found.items() if when < graph_time(office.now())["dateTime"]}
+    assert over
+    assert set(over.values()) == {"confirmed"}
+    assert {status for when, status in found.items() if when not in over} == {"cancelled"}
+
+
+def test_pages_in_a_circle(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that lead back to where they came from end the round at once, and nothing is believed of it."""
+    meetings(office, 2)
+    office.sync()
+    before = office.reservations()
+    asked: list[str] = []
+
+    def circling(_: GraphClient, link: str, **__: Any) -> Page:
+        asked.append(link)
+        return Page([], f"{office.rooms[0]}/{len(asked) % 2}", None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GraphClient, "page", circling)
+        office.sync()
+
+    assert len(asked) < 8
+    assert office.reservations() == before
 
 
 def test_removals_that_come_back(office: Office) -> None:

@@ -325,6 +325,32 @@ def test_delegation_taken_away_before_it_is_sent(make_office: Make) -> None:
     }
 
 
+# --- the room's time zone --------------------------------------------------------------------------------------------
+
+
+def test_all_day_in_another_time_zone(make_office: Make) -> None:
+    """The block runs from midnight to midnight on the clocks of the room, whoever made it."""
+    office = opened(make_office, "000")
+    day = office.noon.replace(hour=0)
+    whole = {"isAllDay": True, "start": graph_time(day), "end": graph_time(day + DAY)}
+    office.outlook("POST", "oak", body={"subject": "Fair", **whole})
+    office.book(start=day + DAY, allDay=True, end=graph_time(day + 2 * DAY))
+    office.sync()
+    before = office.reservations()
+
+    office.link(timeZone="America/Los_Angeles")
+    with office.counting() as count:
+        office.sync()
+
+    after = office.reservations()
+    assert [one["id"] for one in after] == [one["id"] for one in before]
+    assert [one["start"]["dateTime"] for one in after] == [one["start"]["dateTime"] for one in before]
+    assert {one["start"]["timeZone"] for one in after} == {"America/Los_Angeles"}
+    assert office.ask_to_book(start=day + 2 * DAY + 7 * HOUR).status == 409
+    assert office.ask_to_book(start=day + 2 * DAY + 8 * HOUR).status == 201
+    assert count.graph_writes == []
+
+
 # --- owner -----------------------------------------------------------------------------------------------------------
 
 

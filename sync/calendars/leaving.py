@@ -1,11 +1,11 @@
-"""Rooms that are switched off or removed, and rooms that get another calendar."""
+"""Rooms that are switched off or removed, and rooms that get another calendar or time zone."""
 
 from contextlib import suppress
 from dataclasses import replace
 
 from storage.tables import Conflict, Write
 from sync.calendars import store
-from sync.calendars.model import Link, LinkState, RoomState
+from sync.calendars.model import Link, LinkState, RoomState, Times
 from sync.calendars.rooms import finish_removal
 from sync.calendars.store import Todo
 from sync.calendars.visit import Visit
@@ -32,7 +32,15 @@ def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool)
     return None
 
 
-def move_in(visit: Visit) -> None:
+def follow_settings(visit: Visit) -> None:
+    """The room's calendar or time zone may be another one than when it was last looked at."""
+    if visit.state.mailbox != visit.mailbox:
+        _move_in(visit)
+    if visit.state.since != visit.room.since:
+        _rezone(visit)
+
+
+def _move_in(visit: Visit) -> None:
     """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
     now = visit.work.now()
     if visit.state.subscription:
@@ -51,3 +59,14 @@ def move_in(visit: Visit) -> None:
                 ended = replace(one, status="cancelled", updated_at=now)
                 visit.ledger.put(ended.linked(state="gone", cause="remote"), "deleted")
     visit.state = RoomState(mailbox=visit.mailbox, since=visit.room.since, full_at=visit.state.full_at)
+
+
+def _rezone(visit: Visit) -> None:
+    """All-day reservations keep their dates, from midnight to midnight on the clocks of the room as they are now."""
+    zone, now = visit.room.time_zone, visit.work.now()
+    for one in visit.ledger:
+        first, last = one.times.first, one.times.last
+        if first and last and one.times.zone != zone and one.times.end > now:
+            times = Times.days(first, last, zone)
+            begins = times.start if one.original_start == one.times.start else one.original_start
+            visit.ledger.put(replace(one, times=times, original_start=begins, updated_at=now), "updated")

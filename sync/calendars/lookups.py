@@ -8,7 +8,7 @@ from typing import Any
 
 from sync.calendars.clashes import clashing
 from sync.calendars.event import Remote, Unreadable, parse_event
-from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_events, fetch_instances, fetch_view
+from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_event, fetch_events, fetch_instances, fetch_view
 from sync.calendars.merge import LOCAL
 from sync.calendars.model import Reservation, Times
 from sync.calendars.visit import Visit
@@ -100,6 +100,23 @@ def organizers_event(visit: Visit, one: Reservation) -> str:
     if not known:
         return search_organizers_event(visit, one)
     return known if series is None else _instance(visit, known, one)
+
+
+def fetch_organizers(visit: Visit, one: Reservation) -> Raw | None:
+    """The organizer's own copy as it is now, searched for where its id leads nowhere; None where there is none.
+
+    Raises Forbidden where nobody may look.
+    """
+    series = visit.ledger.get(one.series) if one.series else None
+    finders = [search_organizers_event]
+    if (series or one).link.organizer_event:
+        finders.insert(0, organizers_event)
+    for find in finders:
+        with suppress(NotFound):
+            raw = fetch_event(visit.graph, one.link.organizer_address, find(visit, one))
+            if raw is not None:
+                return raw
+    return None
 
 
 def search_organizers_event(visit: Visit, one: Reservation) -> str:

@@ -68,6 +68,7 @@ def fetch_round(graph: GraphClient, mailbox: str, link: str, window: tuple[datet
     following, params = link, None
     if not link:
         following, params = f"/users/{quote(mailbox, safe='@')}/calendarView/delta", _window(*window)
+    followed = {following}
     for _ in range(PAGES):
         page = _page(graph, following, params, fresh=not link)
         for item in page.items:
@@ -80,9 +81,10 @@ def fetch_round(graph: GraphClient, mailbox: str, link: str, window: tuple[datet
                 events[event] = item
         if page.delta_link:
             return Round(events, frozenset(removed), page.delta_link)
-        if not page.next_link or page.next_link == following:
+        if not page.next_link or page.next_link in followed:
             break
         following, params = page.next_link, None
+        followed.add(following)
     raise CursorExpired("The changes of a calendar came to no end", http=200, graph_code="unknown")
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from storage.tables import Write
 from sync.calendars import store
-from sync.calendars.event import READ_HEADERS, SELECT, render_update
-from sync.calendars.lookups import organizers_event
-from sync.calendars.mailboxes import Raw, event_path
+from sync.calendars.event import READ_HEADERS, render_update
+from sync.calendars.lookups import fetch_organizers
+from sync.calendars.mailboxes import Raw, event_path, fetch_event
 from sync.calendars.merge import REMOTE, changed, vanished
 from sync.calendars.model import Reservation, Room
 from sync.calendars.outcomes import reject, settle, take_organizers
@@ -31,42 +31,59 @@ def invite(visit: Visit, one: Reservation) -> None:
     if not visit.policy.write_user:
         _go_back(visit, one, "organizer-locked")
         return
-    old = store.load_room(visit.work.app.tables.data, visit.work.connection, one.link.cause.removeprefix(FROM))
+    data, name = visit.work.app.tables.data, visit.work.connection
+    old = store.load_room(data, name, one.link.cause.removeprefix(FROM))
     try:
-        sent, answer = _patch(visit, one, old[0] if old else None)
+        raw = fetch_organizers(visit, one)
+        if raw is None:
+            _miss(visit, one, old[0] if old else None)
+            return
+        now = take_organizers(visit, one, raw)
+        if now.live:
+            _tell(visit, now.linked(cause=one.link.cause), raw, old[0].external_calendar if old else "")
     except Changed:
         return
-    except Forbidden:
+    except (Forbidden, NotFound):
         _go_back(visit, one, "user-mailbox-denied")
-    except NotFound:
-        visit.ledger.apply(one, vanished(one, visit.work.now()))
     except GraphError:
         _go_back(visit, one, "graph-refused")
-    else:
-        if sent.live:
-            etag = str(answer.get("@odata.etag", ""))
-            told = sent.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag)
-            visit.set(awaiting=True)
-            settle(visit, told)
 
 
-def _patch(visit: Visit, one: Reservation, old: Room | None) -> tuple[Reservation, Raw]:
-    """The reservation as it was sent, and the answer; nothing is sent of one that is cancelled in the organizer's copy.
-
-    What is going to be sent is stored first, so that it is known again if the answer gets lost.
+def _tell(visit: Visit, one: Reservation, raw: Raw, former: str) -> None:
+    """Change the organizer's copy `raw`. What is going to be sent is stored first, so that it is known again if the
+    answer gets lost. Raises Changed, Forbidden, NotFound.
     """
-    path = event_path(one.link.organizer_address, organizers_event(visit, one))
-    raw = visit.graph.get(path, params={"$select": SELECT}, headers=READ_HEADERS)
-    now = take_organizers(visit, one, raw)
-    if not now.live:
-        return now, {}
-    sent = now.linked(state="updating", cause=one.link.cause, sent=now.agreed())
+    sent = one.linked(state="updating", sent=one.agreed())
     visit.ledger.put(sent)
     visit.ledger.commit(visit.work.now())
     body = render_update(sent, changed(sent.link.base or sent.agreed(), sent.agreed()))
-    body |= render_room(raw.get("attendees") or (), visit.room, old.external_calendar if old else "")
+    body |= render_room(raw.get("attendees") or (), visit.room, former)
     headers = {**READ_HEADERS, "If-Match": str(raw.get("@odata.etag", "*"))}
-    return sent, visit.graph.write("PATCH", path, body, headers=headers)
+    path = event_path(one.link.organizer_address, str(raw["id"]))
+    answer = visit.graph.write("PATCH", path, body, headers=headers)
+    etag = str(answer.get("@odata.etag", ""))
+    visit.set(awaiting=True)
+    settle(visit, sent.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag))
+
+
+def _miss(visit: Visit, one: Reservation, old: Room | None) -> None:
+    """The organizer has no copy. Where the former room still has the meeting, it is only out of reach; else it is over."""
+    found = store.load_reservation(visit.work.app.tables.data, visit.work.connection, old.id, one.id) if old else None
+    if old and found and _has(visit, old.external_calendar, found[0].link.room_event):
+        _go_back(visit, one, "organizer-event-missing")
+    else:
+        visit.ledger.apply(one, vanished(one, visit.work.now()))
+
+
+def _has(visit: Visit, mailbox: str, event: str) -> bool:
+    """Whether a room's calendar has the event; one that is closed may."""
+    try:
+        raw = fetch_event(visit.graph, mailbox, event) if event else None
+    except Forbidden:
+        return True
+    except NotFound:
+        return False
+    return raw is not None and not raw.get("isCancelled")
 
 
 def render_room(attendees: Any, room: Room, former: str) -> dict[str, Any]:

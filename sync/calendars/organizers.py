@@ -69,8 +69,8 @@ def _fetch_at_their_time(visit: Visit, remotes: Iterable[Remote]) -> dict[tuple[
             continue
         try:
             view = fetch_view(visit.graph, mailbox, remote.times.start, remote.times.end)
-        except Forbidden:
-            visit.denials.add(mailbox, Denied("denied"), visit.work.now())
+        except (Forbidden, NotFound) as error:
+            visit.denials.add(mailbox, denial(error.http, error.graph_code), visit.work.now())
             continue
         for raw in view:
             if raw.get("iCalUId") == remote.ical:
@@ -180,7 +180,7 @@ def _await(visit: Visit, one: Reservation, copy: Remote | Absence) -> None:
         start, end = copy.times.canonical()
         moved = replace(one, times=copy.times, updated_at=now)
         visit.ledger.put(moved.linked(base=replace(one.agreed(), start=start, end=end)), "updated")
-    elif now - one.created_at > NO_ANSWER_AFTER and one.note != NO_RESPONSE:
+    elif now - one.updated_at > NO_ANSWER_AFTER and one.note != NO_RESPONSE:
         visit.ledger.put(replace(one, note=NO_RESPONSE), "updated")
 
 

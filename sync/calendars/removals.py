@@ -37,8 +37,12 @@ def remove(visit: Visit, findings: Findings, matched: set[str]) -> None:
 
 
 def _seems_gone(visit: Visit, one: Reservation, findings: Findings) -> bool:
-    """Leaving the window is not deletion: only what should be in a listing and is not, or is said to be removed."""
+    """Leaving the window is not deletion: only what should be in a listing and is not, or is said to be removed. What has
+    taken place stays as it was.
+    """
     link = one.link
+    if one.kind != "series" and one.times.end <= visit.work.now() and link.state != "deleting":
+        return False
     if link.state not in ("linked", "updating", "deleting") or not link.room_event:
         return False
     if link.room_event in findings.unreadable:
@@ -74,7 +78,7 @@ def _is_too_much(visit: Visit, gone: list[Reservation]) -> bool:
     if len(units) <= max(SAFE_REMOVALS, SAFE_SHARE * len(total)):
         return False
     since = visit.state.suspected_at
-    return since is None or now - since < AGREE_AFTER
+    return since is None or now - since < AGREE_AFTER or len(gone) > visit.state.suspects
 
 
 def _units(reservations: Iterable[Reservation]) -> set[str]:
@@ -83,8 +87,9 @@ def _units(reservations: Iterable[Reservation]) -> set[str]:
 
 
 def _hold(visit: Visit, gone: list[Reservation]) -> None:
-    """Delete nothing, and look at everything anew in ten minutes."""
-    since = visit.state.suspected_at or visit.work.now()
+    """Delete nothing, and look at everything anew ten minutes after that much was first missed."""
+    more = len(gone) > visit.state.suspects
+    since = visit.work.now() if more or not visit.state.suspected_at else visit.state.suspected_at
     visit.set(suspects=len(gone), suspected_at=since, delta_link="", retry_at=since + AGREE_AFTER)
     for one in gone:
         visit.ledger.count("skipped")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.tables import Conflict, Row, Write
 from sync.calendars import store
-from sync.calendars.leaving import leave, move_in
+from sync.calendars.leaving import follow_settings, leave
 from sync.calendars.model import Room, RoomState
 from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
 from sync.calendars.pull import pull
@@ -300,8 +300,7 @@ def _visit(board: Board, room: Room, why: frozenset[Reason]) -> bool:
     visit = Visit(work, room, board.state(room.id), todo, board.settings, board.denials, full="full" in why)
     if work.run.dry_run:
         return _plan(board, visit, why)
-    if visit.state.mailbox != room.external_calendar:
-        move_in(visit)
+    follow_settings(visit)
     if "subscribe" in why:
         subscriber = Subscriber(work.graph, work.app, work.connection)
         visit.state = subscriber.keep(room, visit.state, work.now(), asked_of(todo.flags))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sync.calendars.event import READ_HEADERS, render_update
-from sync.calendars.lookups import BUSY, look_first, organizers_event, search_organizers_event
+from sync.calendars.lookups import BUSY, fetch_organizers, look_first, organizers_event, search_organizers_event
 from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import LOCAL, changed, vanished
 from sync.calendars.model import Link, Reservation, imported_id
@@ -121,8 +121,11 @@ def _merge(visit: Visit, one: Reservation) -> Reservation | None:
     """After a 412: what is there now is taken over, as if it had been told of; what `one` is then."""
     if one.link.organizer == "room":
         return look_again(visit, one)
-    address = one.link.organizer_address
-    raw = fetch_event(visit.graph, address, organizers_event(visit, one))
+    try:
+        raw = fetch_organizers(visit, one)
+    except Forbidden:
+        roll_back(visit, one, "user-mailbox-denied")
+        return None
     if raw is None:
         _lost(visit, one)
         return None
