@@ -36,7 +36,7 @@ class World:
     name: str
     flags: dict[str, bool]
     trace: list[str] = field(default_factory=list)
-    ended: set[str] = field(default_factory=set)
+    ended: set[tuple[str, str]] = field(default_factory=set)
     looked: int = 0
 
     def __post_init__(self) -> None:
@@ -219,11 +219,13 @@ class World:
 
     def note_ended(self) -> None:
         """The events that may be deleted from now on: their reservations were cancelled, moved away, or lost a clash."""
-        for one in self.reservations():
+        held = self.reservations()
+        series = {one.id: one.link.ical for one in held if one.kind == "series"}
+        for one in held:
             if one.link.cause.partition(":")[0] in SYNC_CAUSES:
-                self.ended |= {one.link.room_event, one.link.organizer_event}
-                if one.series:  # in its organizer's calendar it has an id that nobody keeps
-                    self.ended.add(one.link.ical)
+                self.ended |= {(one.link.room_event, ""), (one.link.organizer_event, "")}
+                if one.original_start:  # in its organizer's calendar it has an id that nobody keeps
+                    self.ended.add((series.get(one.series, ""), one.original_start.isoformat()))
 
     def sync(self, mode: str = "delta") -> None:
         if mode == "full":
@@ -365,7 +367,8 @@ class World:
             assert PLACEHOLDER not in text, ("I7", write)
             assert PRIVATE not in text, ("I7", write)
             if write["method"] == "DELETE" and write["eventId"]:
-                assert {write["eventId"], write["iCalUId"]} & self.ended, ("I3", write)
+                known = {(write["eventId"], ""), (write["iCalUId"], write["originalStart"])}
+                assert known & self.ended, ("I3", write)
 
     def judge_creates(self, held: list[Reservation]) -> None:
         """I10 and I11."""

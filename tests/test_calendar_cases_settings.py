@@ -6,7 +6,7 @@ The settings are written as in the reference: delegation, strict mode, create on
 import pytest
 
 from sync.calendars.model import PLACEHOLDER
-from tests.office import HOUR, SEARCH, VIEW, Make, graph_time, make_office, opened, span
+from tests.office import DAY, HOUR, SEARCH, VIEW, Make, graph_time, make_office, opened, span
 from tests.rooms import problem
 
 __all__ = ["make_office"]

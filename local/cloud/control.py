@@ -105,8 +105,8 @@ by iCalUId. An event is what Graph shows of it in UTC with immutable ids, plus "
          "response","sent"}], oldest first; tidy is the room making its copy anonymous
   POST   /tenants/{t}/meetings/deliver {"count": n}   the oldest ones, all without count; answers them
   GET    /tenants/{t}/calendar-writes   [{"at","mailbox","isRoom","method","path","eventId","isOrganizer","organizer",
-         "iCalUId","appId","requestId","lost","body"}], what apps wrote to events through Graph and was not refused before
-         it was looked at; DELETE forgets them
+         "iCalUId" (a series' own),"originalStart" (of one occurrence),"appId","requestId","lost","body"}], what apps
+         wrote to events through Graph and was not refused before it was looked at; DELETE forgets them
   Faults: {"mailboxRequests" (per app and mailbox in 10 minutes),"emptyRounds": n (so many of the next full delta rounds
          are complete and empty),"silentOccurrenceDeletes","deltaGenerations": n (older delta links have expired),
          "subscriptionsPerMailbox","placesWithoutNextLink"}; untidyPaging shuffles calendarView/delta, too

@@ -57,7 +57,7 @@ def patch_event(call: Call, key: str, event_id: str) -> Answer:
     _check_precondition(call, mailbox, item, each)
     held = held_of(item, each.slot if each else None)
     draft = read_draft(body, each.when if each else item.when, held, lambda address: display_name(call.tenant, address))
-    note_write(call, mailbox, event_id, item, body)
+    note_write(call, mailbox, event_id, item, body, each)
     meetings.update(call.tenant, mailbox, item, each, draft)
     now = occurrence(item, each.slot) if each else None
     return Answer(body=_context(call, mailbox) | render(mailbox, item, view, now), headers=view.headers)
@@ -67,7 +67,7 @@ def delete_event(call: Call, key: str, event_id: str) -> Answer:
     mailbox = open_mailbox(call, key)
     item, each = find_event(mailbox, event_id)
     _check_precondition(call, mailbox, item, each)
-    note_write(call, mailbox, event_id, item, None)
+    note_write(call, mailbox, event_id, item, None, each)
     meetings.delete(call.tenant, mailbox, item, each)
     return Answer(204, b"")
 
@@ -78,7 +78,7 @@ def cancel_event(call: Call, key: str, event_id: str) -> Answer:
     if not item.is_organizer:
         message = "Your request can't be completed. You need to be an organizer to cancel a meeting."
         raise Refused(400, "ErrorAccessDenied", message)
-    note_write(call, mailbox, event_id, item, body)
+    note_write(call, mailbox, event_id, item, body, each)
     meetings.delete(call.tenant, mailbox, item, each)
     return Answer(202, b"")
 
@@ -91,7 +91,7 @@ def answer_event(response: str, call: Call, key: str, event_id: str) -> Answer:
             "Your request can't be completed. You can't respond to this meeting because you're the meeting organizer."
         )
         raise Refused(400, "ErrorInvalidRequest", message)
-    note_write(call, mailbox, event_id, item, body)
+    note_write(call, mailbox, event_id, item, body, each)
     tell = body.get("sendResponse", body.get("SendResponse", True))
     meetings.answer(call.tenant, mailbox, item, each, response, tell=bool(tell))
     return Answer(202, b"")
@@ -137,7 +137,9 @@ def _check_precondition(call: Call, mailbox: Mailbox, item: Item, each: Occurren
         raise Refused(412, "ErrorIrresolvableConflict", f"{message} not match the current change key for the item.")
 
 
-def note_write(call: Call, mailbox: Mailbox, event_id: str, item: Item | None, body: Any) -> None:
+def note_write(
+    call: Call, mailbox: Mailbox, event_id: str, item: Item, body: Any, each: Occurrence | None = None
+) -> None:
     """Remember what an app wrote, for tests to judge."""
     call.tenant.exchange.writes.append(
         {
@@ -147,9 +149,10 @@ def note_write(call: Call, mailbox: Mailbox, event_id: str, item: Item | None, b
             "method": call.method,
             "path": call.path,
             "eventId": event_id,
-            "isOrganizer": item.is_organizer if item else None,
-            "organizer": item.organizer.address if item else None,
-            "iCalUId": item.uid if item else None,
+            "isOrganizer": item.is_organizer,
+            "organizer": item.organizer.address,
+            "iCalUId": item.uid,
+            "originalStart": each.slot.isoformat() if each else None,
             "appId": call.app_id,
             "requestId": call.request_id,
             "lost": call.lost,
