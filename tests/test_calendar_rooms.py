@@ -325,7 +325,7 @@ class TestRemoval:
         """A removal that died after its first transaction shows nothing, and ends when the id is used again."""
         link(portal)
         put_reservation(portal, make_reservation())
-        monkeypatch.setattr(rooms, "finish_removal", lambda *_: None)
+        monkeypatch.setattr(rooms, "finish_removal", lambda *_, **__: None)
         portal.call("DELETE", f"{ROOMS}/oak")
         monkeypatch.undo()
         assert len(store.load_reservations(portal.app.tables.data, NAME, "oak")) == 1

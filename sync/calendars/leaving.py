@@ -2,15 +2,23 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from storage.tables import Conflict, Write
 from sync.calendars import store
 from sync.calendars.model import Link, LinkState, RoomState, Times
+from sync.calendars.push import push
 from sync.calendars.rooms import finish_removal
 from sync.calendars.store import Todo
-from sync.calendars.visit import Visit
+from sync.calendars.visit import Denials, Visit
+from sync.errors import Deferred, GraphError
 from sync.jobs import Work
 from sync.subscriptions import Subscriber
+from sync.sync_settings import CalendarsSettings
+
+RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
+LAST_TRIES = timedelta(days=1)
+_CANCELS = frozenset({"deleting"})
 
 
 def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool) -> RoomState | None:
@@ -28,8 +36,60 @@ def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool)
             data.commit(work.connection, [Write("delete", store.heard_key(room), etag=todo.heard)])
     if not removed:
         return after
-    finish_removal(work.app, work.connection, room)
+    finish_removal(work.app, work.connection, room, keep=False)
     return None
+
+
+def send_last(
+    work: Work, room: str, state: RoomState, settings: CalendarsSettings, denials: Denials
+) -> RoomState | None:
+    """Send what the portal had cancelled before the room was removed. Its state where that goes on later; None where
+    nothing is left, or where its calendar was out of reach for a day.
+
+    Raises Deferred where all has to wait, Conflict where the room was linked anew meanwhile.
+    """
+    gone = store.load_removed(work.app.tables.data, work.connection, room)
+    sends = finish_removal(work.app, work.connection, room, keep=True)
+    if gone is None or not sends:
+        return None
+    if state.status != "inactive":
+        Subscriber(work.graph, work.app, work.connection).remove(room)
+        state = replace(state, status="inactive", subscription=None, look_again=None, failures=0)
+    there = replace(gone[0], external_calendar=state.mailbox)
+    visit = Visit(work, there, state, Todo(sends=sends), settings, denials)
+    if not _send_cancels(visit):
+        return replace(state, retry_at=None)
+    left = [one for one in visit.ledger if one.link.state in _CANCELS]
+    if left and work.now() - gone[1] < LAST_TRIES:
+        return _try_later(work, room, state)
+    for one in left:
+        visit.ledger.count("failed")
+        visit.ledger.note(one.id, "failed", "room-removed")
+    visit.ledger.commit(work.now())
+    return None
+
+
+def _try_later(work: Work, room: str, state: RoomState) -> RoomState:
+    """The state of a removed room whose calendar is out of reach."""
+    wait = min(RETRY * 2 ** min(state.failures, 10), LONGEST_RETRY)
+    later = replace(state, failures=state.failures + 1, retry_at=work.now() + wait)
+    work.claim.commit(work.now(), [Write("replace", store.state_key(room), store.state_row(later))])
+    return later
+
+
+def _send_cancels(visit: Visit) -> bool:
+    """Send what is cancelled as far as the calendar can be reached; False when the slice's time was up before the end.
+
+    Raises Deferred where all has to wait.
+    """
+    try:
+        return push(visit, recurring=True, what=_CANCELS)
+    except Deferred as error:
+        if error.throttled or error.code == "storage-busy":
+            raise
+    except GraphError:
+        pass
+    return True
 
 
 def follow_settings(visit: Visit) -> None:
@@ -43,6 +103,8 @@ def follow_settings(visit: Visit) -> None:
 def _move_in(visit: Visit) -> None:
     """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
     now = visit.work.now()
+    if visit.todo.sends and visit.state.window_start:
+        _cancel_there(visit)
     if visit.state.subscription:
         Subscriber(visit.graph, visit.work.app, visit.work.connection).remove(visit.room.id)
     if visit.state.mailbox:
@@ -59,6 +121,16 @@ def _move_in(visit: Visit) -> None:
                 ended = replace(one, status="cancelled", updated_at=now)
                 visit.ledger.put(ended.linked(state="gone", cause="remote"), "deleted")
     visit.state = RoomState(mailbox=visit.mailbox, since=visit.room.since, full_at=visit.state.full_at)
+
+
+def _cancel_there(visit: Visit) -> None:
+    """Send what is cancelled in the former calendar, as far as that can be reached now. Raises as `_send_cancels` does."""
+    here = visit.room
+    visit.room = replace(here, external_calendar=visit.state.mailbox)
+    try:
+        _send_cancels(visit)
+    finally:
+        visit.room = here
 
 
 def _rezone(visit: Visit) -> None:

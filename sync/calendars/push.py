@@ -1,6 +1,6 @@
 """From the portal to Graph: what waits in one room is sent, one reservation after the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sync.calendars.cancels import cancel
 from sync.calendars.creates import create
@@ -19,8 +19,8 @@ _SENDERS: Mapping[str, Callable[[Visit, Reservation], None]] = {
 PASSES = 2
 
 
-def push(visit: Visit, *, recurring: bool) -> bool:
-    """Send what waits, each committed by itself; False when the slice's time was up before the end.
+def push(visit: Visit, *, recurring: bool, what: Collection[str] = _ORDER) -> bool:
+    """Send what waits, of these link states, each committed by itself; False when the slice's time was up before the end.
 
     Without `recurring`, what the portal repeats is left for the ongoing sync. What another send has touched, such as an
     occurrence whose series now has its event, is sent after it. Raises Forbidden and NotFound where the room's mailbox
@@ -28,11 +28,11 @@ def push(visit: Visit, *, recurring: bool) -> bool:
     """
     tried: dict[str, Reservation] = {}
     for _ in range(PASSES):
-        for waiting in _waiting(visit, tried):
+        for waiting in _waiting(visit, what, tried):
             if visit.work.time_is_up():
                 return False
             one = visit.ledger.get(waiting.id)
-            if one is None or one.link.state not in _ORDER:
+            if one is None or one.link.state not in what:
                 continue
             tried[one.id] = one
             if not recurring and _repeats(one):
@@ -48,9 +48,9 @@ def push(visit: Visit, *, recurring: bool) -> bool:
     return True
 
 
-def _waiting(visit: Visit, tried: Mapping[str, Reservation]) -> list[Reservation]:
+def _waiting(visit: Visit, what: Collection[str], tried: Mapping[str, Reservation]) -> list[Reservation]:
     """What has not been tried as it is now, in the order that frees time before it takes some."""
-    waiting = [one for one in visit.ledger if one.link.state in _ORDER and tried.get(one.id) != one]
+    waiting = [one for one in visit.ledger if one.link.state in what and tried.get(one.id) != one]
     return sorted(waiting, key=lambda each: (_ORDER[each.link.state], each.updated_at))
 
 

@@ -1,7 +1,7 @@
 """Rooms as the admin links them: set up, shown with what their sync has come to, and removed; and those of the tenant."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PLACES_PAGE = 100  # Learn: List places
 PLACES_TIME = timedelta(seconds=20)
-_SWEPT = 95  # rows in one transaction, beside the feed
+_SWEPT = 95  # rows in one transaction, beside the feed and what says that the room was removed
 REMEDY = {
     "sync-disabled": "Enable the calendars sync in its settings.",
     "polling-only": "Nothing to do: Microsoft tells of no changes in this mailbox, so what is changed in Outlook "
@@ -138,13 +138,17 @@ def put(
     def decide() -> Step[tuple[Room, bool]]:
         former, etag = store.load_room(data, name, room_id) or (None, None)
         match(etag or "")
+        removed = None
         if former is None:
-            finish_removal(app, name, room_id)
+            same = store.load_state(data, name, room_id)[0].mailbox == wanted.external_calendar
+            finish_removal(app, name, room_id, keep=same)
+            removed = data.get(name, store.removed_key(room_id))
         room = _decide(room_id, wanted, former, connection.time_zone, app.clock())
         writes = [
             Write("replace" if etag else "insert", store.room_key(room_id), store.room_row(room), etag),
             *_claim_mailbox(data, name, room, former),
             Write("replace", store.heard_key(room_id)),
+            *([Write("delete", store.removed_key(room_id), etag=removed["etag"])] if removed else []),
         ]
         changes = [Change("room", room_id, "updated" if former else "created")] if room != former else []
         return Step((room, former is None), writes, changes)
@@ -192,7 +196,8 @@ def _claim_mailbox(data: Table, connection: str, room: Room, former: Room | None
 
 
 def remove(app: "App", connection: str, room_id: str, match: Callable[[str], None]) -> None:
-    """Take the room away with its reservations; its subscription is removed by the next run.
+    """Take the room away with its reservations; its subscription is removed by the next run, which first sends what the
+    portal had cancelled in it.
 
     From the first transaction on it is not there any more; whoever comes upon what is left goes on from there.
     Raises what `match` raises, RequestError `room-not-found`, Conflict.
@@ -203,39 +208,67 @@ def remove(app: "App", connection: str, room_id: str, match: Callable[[str], Non
         match(etag)
         writes = [
             Write("delete", store.room_key(room_id), etag=etag),
-            Write("replace", store.removed_key(room_id)),
+            Write("replace", store.removed_key(room_id), {**store.room_row(room), "at": app.clock()}),
             *([Write("delete", store.mailbox_key(room.external_calendar))] if room.active else []),
         ]
         return Step(None, writes, [Change("room", room_id, "deleted")])
 
     transact(app, connection, decide)
-    finish_removal(app, connection, room_id)
+    finish_removal(app, connection, room_id, keep=True)
 
 
-def finish_removal(app: "App", connection: str, room_id: str) -> None:
+def finish_removal(app: "App", connection: str, room_id: str, *, keep: bool) -> dict[str, str]:
     """Delete what is left here of a removed room. What says that it was removed stays while it has a state, from which
     the next run learns of its subscription.
+
+    With `keep`, what is cancelled and was not sent yet stays, too, unless the room was off: its ids, with the etags of
+    the rows that say that they wait.
     """
     data = app.tables.data
-    if data.get(connection, store.removed_key(room_id)) is None:
-        return
-    while _sweep(app, connection, room_id):
-        continue
-    for row in list(data.scan(connection, store.send_key(room_id, ""), columns=())):
-        data.commit(connection, [Write("delete", row["key"])])
+    gone, (state, known) = store.load_removed(data, connection, room_id), store.load_state(data, connection, room_id)
+    if gone is None:
+        return {}
+    waits, needed = (
+        _cancels(data, connection, room_id) if keep and gone[0].active and state.window_start else ({}, set())
+    )
+    for prefix, kept in ((store.reservation_key(room_id, ""), needed), (store.send_key(room_id, ""), waits.keys())):
+        while _sweep(app, connection, room_id, prefix, kept):
+            continue
     data.commit(connection, [Write("delete", store.slots_key(room_id))])
-    if store.load_state(data, connection, room_id)[1] is None:
+    if known is None:
         data.commit(connection, [Write("delete", store.removed_key(room_id))])
+    return waits
 
 
-def _sweep(app: "App", connection: str, room_id: str) -> int:
-    """Delete some reservations of a room that is gone, and tell of those that were shown; how many there were."""
+def _cancels(data: Table, connection: str, room_id: str) -> tuple[dict[str, str], set[str]]:
+    """What is cancelled and waits to be sent, with the etags of the rows that say so; and all reservations that it takes
+    to send that: those of occurrences need their series.
+    """
+    etags = {row["reservation"]: row["etag"] for row in data.scan(connection, store.send_key(room_id, ""))}
+    stored = store.load_reservations(data, connection, room_id) if etags else []
+    found = [one for one, _ in stored if one.link.state == "deleting" and one.id in etags]
+    return {one.id: etags[one.id] for one in found}, {name for one in found for name in (one.id, one.series) if name}
+
+
+def _sweep(app: "App", connection: str, room_id: str, prefix: str, kept: Collection[str]) -> int:
+    """Delete some rows of a room that is gone, but for those kept; how many there were. Reservations that were shown are
+    told of.
+    """
+    data = app.tables.data
 
     def decide() -> Step[int]:
-        rows = app.tables.data.page(connection, store.reservation_key(room_id, ""), top=_SWEPT, columns=("status",))
-        shown = [decode_key(row["key"].split("|")[2]) for row in rows if row["status"] != "cancelled"]
-        changes = [Change("reservation", one, "deleted") for one in shown]
-        return Step(len(rows), [Write("delete", row["key"]) for row in rows], changes)
+        gone = data.get(connection, store.removed_key(room_id))
+        if gone is None:  # the id is used again
+            return Step(0)
+        rows = data.page(connection, prefix, top=_SWEPT + len(kept), columns=("status",))
+        over = {name: row for row in rows if (name := decode_key(row["key"].rpartition("|")[2])) not in kept}
+        some = dict(islice(over.items(), _SWEPT))
+        shown = [name for name, row in some.items() if row.get("status", "cancelled") != "cancelled"]
+        writes = [Write("delete", row["key"]) for row in some.values()]
+        still = Write("update", store.removed_key(room_id), etag=gone["etag"])
+        return Step(
+            len(some), [still, *writes] if some else [], [Change("reservation", one, "deleted") for one in shown]
+        )
 
     return transact(app, connection, decide)[0]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.tables import Conflict, Row, Write
 from sync.calendars import store
-from sync.calendars.leaving import follow_settings, leave
+from sync.calendars.leaving import LONGEST_RETRY, RETRY, follow_settings, leave, send_last
 from sync.calendars.model import Room, RoomState
 from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
 from sync.calendars.pull import pull
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = timedelta(seconds=60)
 REREAD = timedelta(seconds=2)
 PATIENCE = timedelta(minutes=60)
-RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
 ATTEMPTS = 3
 QUIET_ROOMS = 40
 STUCK = 1000
@@ -147,7 +146,8 @@ class Board:
     def _reasons(self, key: str, now: datetime) -> frozenset[Reason]:
         room, state, todo = self.rooms.get(key), self.state(key), self.todos.get(key, Todo())
         if room is None:
-            return frozenset({"leave"})
+            waits = state.status == "inactive" and state.retry_at is not None and state.retry_at > now
+            return frozenset() if waits else frozenset({"leave"})
         return reasons(
             room,
             state,
@@ -229,11 +229,14 @@ def waiting(app: "App", connection: str) -> float | None:
     row: Row = data.get(connection, STATE + SYNC) or {}
     todos, full_start = load_todos(data, connection), row.get(FULL_START, NEVER)
     if todos or now - full_start < PAUSE:
-        active = {room.id for room in load_rooms(data, connection) if room.active}
-        states = {room: state for room, state in load_states(data, connection).items() if room in active}
+        rooms, known = {room.id: room for room in load_rooms(data, connection)}, load_states(data, connection)
+        active = {name for name, room in rooms.items() if room.active}
+        states = {room: state for room, state in known.items() if room in active}
         for room in todos.keys() & active:
             soon = now if _is_new(todos[room], set(row.get("j_stuck") or ())) else now + LOOK_AGAIN
             waits.append(states.get(room, RoomState()).retry_at or soon)
+        removed = [known[room] for room in todos.keys() & known.keys() if room not in rooms]
+        waits += [state.retry_at for state in removed if state.retry_at]
         # A full sync that was asked for while the last rooms of a run were looked at.
         waits += [now for state in states.values() if (state.full_at or NEVER) < full_start]
     if row.get(READ_START, NEVER) > row.get("polled_at", NEVER):
@@ -279,10 +282,20 @@ def _leave(board: Board, key: str, *, removed: bool) -> None:
     if board.work.run.dry_run:
         board.planned.add(key)
         return
-    state = leave(board.work, key, board.state(key), board.todos.pop(key, Todo()), removed=removed)
+    work, todo, state = board.work, board.todos.get(key, Todo()), board.state(key)
+    try:
+        last = send_last(work, key, state, board.settings, board.denials) if removed and todo.sends else None
+    except Conflict:
+        board.reread(work.now())
+        return
     board.states.pop(key, None)
-    if state is not None:
-        board.states[key] = state
+    if last is not None:
+        board.states[key] = last
+        return
+    board.todos.pop(key, None)
+    after = leave(work, key, state, todo, removed=removed)
+    if after is not None:
+        board.states[key] = after
 
 
 def _try(board: Board, room: Room, why: frozenset[Reason]) -> bool:

@@ -8,12 +8,14 @@ slots|{room}                changes with every write that takes up or frees time
 res|{room}|{id}             a reservation with its link
 todo|{room}|heard           a notification came; its row is written anew each time
 todo|{room}|send|{id}       a reservation has something to be sent
-removed|{room}              the room is gone; what is left of it, here and at Graph, has to go too
+removed|{room}              the room is gone, since when, and what it was; what is left of it, here and at Graph, has
+                            to go too
 """
 
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from pydantic import TypeAdapter
 
@@ -108,6 +110,12 @@ def load_room(data: Table, connection: str, room: str) -> tuple[Room, str] | Non
 
 def load_rooms(data: Table, connection: str) -> list[Room]:
     return [parse_room(row) for row in data.scan(connection, ROOM)]
+
+
+def load_removed(data: Table, connection: str, room: str) -> tuple[Room, datetime] | None:
+    """What a removed room was, and since when it is gone; None where nothing is left of it."""
+    row = data.get(connection, removed_key(room))
+    return None if row is None else (parse_room(row), row["at"])
 
 
 def load_state(data: Table, connection: str, room: str) -> tuple[RoomState, str | None]:
