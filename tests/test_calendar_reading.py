@@ -1,6 +1,6 @@
 """Reservations through the API: one of them, and those of a time."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -84,6 +84,26 @@ class TestRead:
             ids[name] for name in ("just now", "soon", "in a year")
         ]
 
+    @pytest.mark.parametrize(
+        ("query", "shown"),
+        [
+            ("from=2050-01-01", ["from", "from+364"]),
+            ("from=2199-12-31", []),
+            ("to=2015-01-02", ["to-364", "to"]),
+            ("to=1900-01-01", []),
+        ],
+    )
+    def test_one_end_alone(self, portal: House, query: str, shown: list[str]) -> None:
+        """One end beyond what is listed by default is enough: as long a time is listed from there on, or up to there."""
+        for name, day, days in (
+            *(("from-1", 2050, -1), ("from", 2050, 0), ("from+364", 2050, 364), ("from+368", 2050, 368)),
+            *(("to-368", 2015, -368), ("to-364", 2015, -364), ("to", 2015, 0), ("to+2", 2015, 2)),
+        ):
+            start = datetime(day, 1, 1, 12, tzinfo=UTC) + timedelta(days=days)
+            put_reservation(portal, make_reservation(name, times=Times(start, start + timedelta(hours=1), "UTC")))
+
+        assert [one["id"] for one in portal.get(f"{OAK}?{query}")["items"]] == shown
+
     def test_those_that_are_over(self, portal: House) -> None:
         """Cancelled ones are gone unless they are asked for; declined ones are shown as such."""
         put_reservation(portal, make_reservation("c", status="cancelled"))
@@ -107,7 +127,7 @@ class TestRead:
             ("from=2027-W09-1&to=2027-060", ["/from", "/to"]),
             ("from=1601-01-01&to=2500-01-01", ["/from", "/to"]),
             ("from=2027-03-02&to=2027-03-02", ["/to"]),
-            ("from=2199-01-01", ["/to"]),
+            ("from=2027-03-02&to=2027-03-01", ["/to"]),
             ("status=gone&type=meeting&top=0&order=up", ["/order", "/status", "/top", "/type"]),
             ("cursor=abc", ["/cursor"]),
             ("cursor=MjAyNy0wMy0wMQ", ["/cursor"]),

@@ -25,12 +25,19 @@ class Wanted:
 
 
 def range_of(desk: Desk, first: date | datetime | None, last: date | datetime | None) -> tuple[datetime, datetime]:
-    """The time between two days of the room, or instants; by default from a day ago to the end of the window.
+    """The time between two days of the room, or instants; by default from a day ago to the end of the window. An end that
+    is not told and would be on the wrong side of the other one is as far from that as those two are apart.
 
     Raises RequestError where there is none.
     """
-    since = desk.now - PAST if first is None else _instant(first, desk.room.time_zone)
-    until = desk.window[1] if last is None else _instant(last, desk.room.time_zone)
+    since, until = desk.now - PAST, desk.window[1]
+    usual = until - since
+    if first is not None:
+        since = _instant(first, desk.room.time_zone)
+        until = until if until > since else since + usual
+    if last is not None:
+        until = _instant(last, desk.room.time_zone)
+        since = since if first is not None or since < until else until - usual
     if until <= since:
         raise RequestError("A parameter is not valid", fields=[("/to", "must be after from")])
     return since, until

@@ -230,7 +230,11 @@ Moment = Annotated[date | datetime, BeforeValidator(_moment), Field(json_schema_
 
 
 class ReservationsQuery(ListQuery):
-    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed."""
+    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed.
+
+    Without them it is from a day ago to the end of the window of the sync. Where that does not fit with the one that is
+    told, it is as long a time behind or before that one.
+    """
 
     from_: Annotated[Moment | None, Field(alias="from")] = None
     to: Moment | None = None
