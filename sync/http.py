@@ -42,6 +42,7 @@ _UNAVAILABLE = TenantsyncError(
     "Storage does not answer", code="storage-unavailable", status=503, remedy="Try again soon."
 )
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_ETAG = re.compile(r'(?:W/)?"[^"]*"')
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAGS = frozenset({"clientSecret", "certificate", "managedIdentity", "daily", "interval", "manual"})  # of union members
 _SAFE = re.compile(r"_type$|^(string|int|float|bool|date|greater|less|too)_")
@@ -80,8 +81,12 @@ class Call:
         return self.make_app()
 
     def match(self, etag: str) -> None:
-        """Raises RequestError `etag-mismatch` where If-Match was sent and names another version."""
-        if self.if_match is not None and self.if_match not in ("*", public_etag(etag)):
+        """Raises RequestError `etag-mismatch` where If-Match was sent and does not name this version.
+
+        It names one, several, or any (`*`); weak tags never match (RFC 9110, 13.1.1).
+        """
+        wanted = self.if_match
+        if wanted is not None and wanted.strip() != "*" and public_etag(etag) not in _ETAG.findall(wanted):
             raise RequestError(
                 "The resource has changed since you read it",
                 code="etag-mismatch",
@@ -118,7 +123,7 @@ class Operation:
 
 
 def public_etag(etag: str) -> str:
-    """A storage etag as a short opaque one."""
+    """A version, mostly a storage etag, as a short opaque one."""
     return '"' + hashlib.sha256(etag.encode()).hexdigest()[:20] + '"'
 
 

@@ -288,10 +288,19 @@ class TestCursors:
         ("v1", False),
         ("", False),
         (f"W/{public_etag('v1')}", False),
+        (" * ", True),
+        (f'"a,b" , {public_etag("v1")}', True),
+        (f'{public_etag("v1")},"x"', True),
+        (f'W/"x", {public_etag("v1")}', True),
+        (f'"x", W/{public_etag("v1")}', False),
+        ('"x", "*"', False),
+        (f"{public_etag('v2')}, {public_etag('v3')}", False),
     ],
 )
 def test_if_match(if_match: str | None, matches: bool) -> None:
-    """If-Match lets a write through where it is absent, a star, or the very version; a weak one never matches."""
+    """If-Match lets a write through where it is absent, a star, or names the very version, alone or among others; a weak
+    one never matches.
+    """
     call = Call("PATCH", {}, None, None, if_match, None, cast("Any", None))
     if matches:
         call.match("v1")
