@@ -203,6 +203,28 @@ def test_attendees(office: Office) -> None:
     assert [one["email"] for one in office.only()["attendees"]] == [office.people[1]]
 
 
+def test_a_change_that_nobody_sees(office: Office) -> None:
+    """What changes in Outlook alone, such as the text of a meeting, makes no other version of the reservation."""
+    meeting = office.meet(0)
+    office.sync()
+    one = office.only()
+    path = f"rooms/oak/reservations/{one['id']}"
+    read = office.portal("GET", path)
+
+    office.change(0, meeting, body={"contentType": "text", "content": "Bring cake"})
+    with office.counting() as count:
+        office.sync()
+
+    again = office.portal("GET", path)
+    assert count.rows
+    assert (again.json, again.headers["ETag"]) == (read.json, read.headers["ETag"])
+    changed = office.portal("PATCH", path, {"notes": "Cake"}, If_Match=read.headers["ETag"])
+    assert changed.status == 200
+    assert office.portal("GET", path).headers["ETag"] == changed.headers["ETag"]
+    assert office.portal("PATCH", path, {"notes": "Tea"}, If_Match=read.headers["ETag"]).status == 412
+    assert office.portal("DELETE", path, If_Match=read.headers["ETag"]).status == 412
+
+
 def test_idle_poll(office: Office) -> None:
     """Nothing has changed: one request for the room, nothing written here."""
     office.link("elm", 1)

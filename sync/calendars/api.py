@@ -4,8 +4,8 @@ import re
 
 from storage.tables import encode_key
 from sync.calendars import booking, changing, listed, reservations, rooms, store
-from sync.calendars.desk import Desk, Found, load, open_desk
-from sync.calendars.model import Room
+from sync.calendars.desk import Desk, load, open_desk
+from sync.calendars.model import Reservation, Room
 from sync.calendars.models import (
     ROOM_PATTERN,
     PlaceOut,
@@ -18,7 +18,7 @@ from sync.calendars.models import (
     RoomOut,
 )
 from sync.errors import RequestError
-from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, listing, public_etag
+from sync.http import Call, ListQuery, Operation, Reply, connection_of, decode_cursor, dump, listing, public_etag
 
 _KEY = r"[A-Za-z0-9._~-]{1,800}"
 
@@ -81,9 +81,17 @@ def _desk(call: Call) -> Desk:
     return open_desk(call.app, connection_of(call), call.path["room"])
 
 
-def _reservation(found: Found, status: int = 200, **headers: str) -> Reply:
-    reservation, etag = found
-    return Reply(status, reservations.render(reservation), public_etag(etag), headers)
+def _version(reservation: Reservation) -> str:
+    """All that is shown of it: what changes beside that, such as the version of its event, makes no other version."""
+    return dump(reservations.render(reservation)).decode()
+
+
+def _match(call: Call) -> changing.Match:
+    return lambda reservation: call.match(_version(reservation))
+
+
+def _reservation(reservation: Reservation, status: int = 200, **headers: str) -> Reply:
+    return Reply(status, reservations.render(reservation), public_etag(_version(reservation)), headers)
 
 
 def list_reservations(call: Call) -> Reply:
@@ -98,27 +106,27 @@ def list_reservations(call: Call) -> Reply:
 
 def create_reservation(call: Call) -> Reply:
     desk = _desk(call)
-    found = booking.create(desk, call.body, call.token)
-    address = f"/api/connections/{desk.name}/rooms/{desk.room.id}/reservations/{found[0].id}"
-    return _reservation(found, 201, Location=address)
+    made = booking.create(desk, call.body, call.token)
+    address = f"/api/connections/{desk.name}/rooms/{desk.room.id}/reservations/{made.id}"
+    return _reservation(made, 201, Location=address)
 
 
 def get_reservation(call: Call) -> Reply:
-    return _reservation(load(_desk(call), call.path["id"], ended=call.query.status == "any"))
+    return _reservation(load(_desk(call), call.path["id"], ended=call.query.status == "any")[0])
 
 
 def edit_reservation(call: Call) -> Reply:
     desk, patch = _desk(call), call.body
     if patch.room in (None, desk.room.id):
-        return _reservation(changing.edit(desk, call.path["id"], patch, call.match))
+        return _reservation(changing.edit(desk, call.path["id"], patch, _match(call)))
     found = store.load_room(call.app.tables.data, desk.name, patch.room)
     if found is None:
         raise RequestError("The room does not exist", fields=[("/room", "must be a room of this connection")])
-    return _reservation(changing.move(desk, desk.next_door(found[0]), call.path["id"], patch, call.match))
+    return _reservation(changing.move(desk, desk.next_door(found[0]), call.path["id"], patch, _match(call)))
 
 
 def delete_reservation(call: Call) -> Reply:
-    changing.cancel(_desk(call), call.path["id"], call.match)
+    changing.cancel(_desk(call), call.path["id"], _match(call))
     return Reply(204)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from sync.calendars import reservations, series, store
 from sync.calendars.commits import Step, transact
-from sync.calendars.desk import Check, Desk, Found
+from sync.calendars.desk import Check, Desk
 from sync.calendars.model import Reservation
 from sync.calendars.models import ReservationIn
 from sync.calendars.parts import Batch, insert
@@ -18,7 +18,7 @@ from sync.feed import Change
 _IDS = UUID("0d6f6bb1-3c0e-4f3c-8f7e-0a7b6f1f6a57")
 
 
-def create(desk: Desk, wanted: ReservationIn, token: str) -> Found:
+def create(desk: Desk, wanted: ReservationIn, token: str) -> Reservation:
     """A new reservation, or a series with its occurrences; `token` names the request: repeated, it makes no second one.
 
     Raises RequestError `room-inactive`, `room-busy`, `user-calendar-not-allowed`, and where something does not fit.
@@ -31,21 +31,21 @@ def create(desk: Desk, wanted: ReservationIn, token: str) -> Found:
     check, batch = Check(desk), Batch(desk)
     data = desk.app.tables.data
 
-    def decide() -> Step[Found | None]:
+    def decide() -> Step[Reservation | None]:
         claim, own = check.claim(times, lambda one: made.id in (one.id, one.series))
         if own and (before := store.load_reservation(data, desk.name, desk.room.id, made.id)):
-            return Step(before)  # by the same request, which died before it could answer
+            return Step(before[0])  # by the same request, which died before it could answer
         writes, changes = batch.step(parts, {}, lambda _: [])
         told = [Change("reservation", made.id, "created"), *changes]
         return Step(None, [insert(made), claim, *store.writes_to_send([made]), *writes], told)
 
     try:
-        before, etag = transact(desk.app, desk.name, decide)
+        before, _ = transact(desk.app, desk.name, decide)
     except RequestError:
         batch.take_back()
         raise
     desk.start_run()
-    return before or (made, etag)
+    return before or made
 
 
 def _occurrences(desk: Desk, made: Reservation) -> list[Reservation]:

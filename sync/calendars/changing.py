@@ -12,7 +12,7 @@ from sync.calendars.parts import Batch, Stored, finish, insert, load_parts, take
 from sync.errors import RequestError
 from sync.feed import Change, ChangeKind
 
-Match = Callable[[str], None]
+Match = Callable[[Reservation], None]
 
 
 def _change(one: Reservation, kind: ChangeKind) -> Change:
@@ -26,7 +26,7 @@ def _to_send(one: Reservation) -> list[Write]:
 # --- change ----------------------------------------------------------------------------------------------------------
 
 
-def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match) -> Found:
+def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match) -> Reservation:
     """The reservation with what `patch` names, in the room of the desk.
 
     Raises what `match` raises, RequestError `reservation-not-found`, `room-busy`, `organizer-locked`,
@@ -34,12 +34,12 @@ def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match)
     """
     check, batch = Check(desk), Batch(desk)
 
-    def decide() -> Step[Found]:
+    def decide() -> Step[Reservation]:
         known, etag = load(desk, reservation_id)
-        match(etag)
+        match(known)
         revised = reservations.revise(known, patch, desk.room.time_zone, desk.now)
         if revised == known:
-            return Step((known, etag))
+            return Step(known)
         rules.check_change(known, revised, desk.policy)
         after = rules.changed(known, revised, desk.room, desk.now)
         if known.kind == "series":
@@ -48,17 +48,17 @@ def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match)
         if rules.timing_changed(known, after):
             wanted = [after.times] if after.takes_time else []
             writes.append(check.claim(wanted, lambda one: one.id == after.id)[0])
-        return Step((after, etag), writes, [_change(after, "updated")])
+        return Step(after, writes, [_change(after, "updated")])
 
-    (after, known_etag), etag = transact(desk.app, desk.name, decide)
+    after, etag = transact(desk.app, desk.name, decide)
     if batch.plan is not None:
         finish(desk, after.id, batch.plan)
     if etag:
         desk.start_run()
-    return after, etag or known_etag
+    return after
 
 
-def _edit_series(check: Check, batch: Batch, known: Found, after: Reservation) -> Step[Found]:
+def _edit_series(check: Check, batch: Batch, known: Found, after: Reservation) -> Step[Reservation]:
     """The step that changes a series with those of its occurrences that nobody changed by themselves."""
     desk, (before, etag) = batch.desk, known
     retimed = rules.timing_changed(before, after)
@@ -84,9 +84,7 @@ def _edit_series(check: Check, batch: Batch, known: Found, after: Reservation) -
     new_times = [one.times for one in parts if one.live and not _had(there, one)]
     claim = [check.claim(new_times, lambda one: after.id in (one.id, one.series))[0]] if retimed else []
     writes, changes = batch.step(parts, there, plan)
-    return Step(
-        (after, etag), [write(after, etag), *claim, *_to_send(after), *writes], [_change(after, "updated"), *changes]
-    )
+    return Step(after, [write(after, etag), *claim, *_to_send(after), *writes], [_change(after, "updated"), *changes])
 
 
 def _had(there: Stored, one: Reservation) -> bool:
@@ -98,7 +96,7 @@ def _had(there: Stored, one: Reservation) -> bool:
 # --- to another room -------------------------------------------------------------------------------------------------
 
 
-def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, match: Match) -> Found:
+def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, match: Match) -> Reservation:
     """The reservation with what `patch` names, in the room of the desk `to`; its id stays.
 
     Raises as `edit` does, and RequestError `room-inactive`, `series-stays`.
@@ -108,7 +106,7 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
 
     def decide() -> Step[Reservation]:
         known, etag = load(desk, reservation_id)
-        match(etag)
+        match(known)
         if known.kind != "single":
             raise RequestError(
                 "A series and its occurrences stay in their room",
@@ -133,9 +131,9 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
         ]
         return Step(here, writes, [_change(here, "updated")])
 
-    here, etag = transact(desk.app, desk.name, decide)
+    here, _ = transact(desk.app, desk.name, decide)
     desk.start_run()
-    return here, etag
+    return here
 
 
 # --- cancel ----------------------------------------------------------------------------------------------------------
@@ -153,7 +151,7 @@ def cancel(desk: Desk, reservation_id: str, match: Match) -> None:
 
     def decide() -> Step[None]:
         known, etag = load(desk, reservation_id)
-        match(etag)
+        match(known)
         rules.check_reach(known, desk.policy)
         after = rules.cancelled(known, desk.now)
         stored = load_parts(desk, known.id) if known.kind == "series" else {}
