@@ -18,8 +18,8 @@ from sync.calendars.model import PLACEHOLDER, PRIVATE, Policy, Reservation
 from sync.calendars.store import load_reservations
 from sync.errors import TenantsyncError
 from tests.cloud import TestTenant
+from tests.dying import Killed, Reaper, process
 from tests.house import House
-from tests.test_durability import Killed, Reaper, process
 
 ROOMS = ("a", "b", "c")
 ROLES = ["Calendars.ReadWrite", "Place.Read.All"]

@@ -14,8 +14,8 @@ from sync import jobs
 from sync.calendars.mailboxes import Round, fetch_round
 from sync.errors import Deferred
 from sync.graph.client import GraphClient
+from tests.dying import Killed, Reaper, process
 from tests.office import DAY, GET, HOUR, MINUTE, NAME, Json, Office, graph_time, make_office, office, span, weekly
-from tests.test_durability import Killed, Reaper, process
 
 __all__ = ["make_office", "office"]
 

@@ -14,6 +14,7 @@ from sync import jobs
 from sync.calendars import store
 from sync.errors import CursorExpired, Deferred, Forbidden
 from sync.graph.client import GraphClient
+from tests.dying import Killed, Reaper, process
 from tests.house import Answer
 from tests.office import (
     DELETE,
@@ -33,7 +34,6 @@ from tests.office import (
     span,
     weekly,
 )
-from tests.test_durability import Killed, Reaper, process
 
 __all__ = ["make_office", "office"]
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from sync import jobs
+from tests.dying import Killed, Reaper, process
 from tests.office import (
     DAY,
     HOUR,
@@ -20,7 +21,6 @@ from tests.office import (
     span,
     weekly,
 )
-from tests.test_durability import Killed, Reaper, process
 
 __all__ = ["make_office", "office"]
 

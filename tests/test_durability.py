@@ -5,68 +5,27 @@ here lets it die after each single write of tables, blobs, queues and vault in t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import pytest
 
-from storage.blobs import Blobs
 from storage.queues import Queues
-from storage.secrets import Secrets, secret_name
-from storage.tables import Row, Table, Write
+from storage.secrets import secret_name
+from storage.tables import Row, Write
 from sync import collection, connections, jobs, mirror, photos
 from sync.due import DUE_FAMILY, FAMILIES
 from sync.jobs import WATCH
 from sync.runs import LEASE, RUN, TERMINAL, Run, load_run, parse_run
 from tests.cloud import NewTenant, TestTenant
+from tests.dying import Killed, Reaper, process
 from tests.house import House
 from tests.truth import albums, blobs, held, in_order, kinds, people, pictures, tally, told
 
 BASE = "base"
-
-
-class Killed(BaseException):
-    """The process is gone: nothing of the product catches this."""
-
-
-@dataclass
-class Reaper:
-    """Counts the writes of a process and ends it after write number `after` (0: before the first; None: never)."""
-
-    after: int | None = None
-    writes: list[str] = field(default_factory=list)
-    dead: bool = False
-    _lock: Lock = field(default_factory=Lock)
-
-    def let(self, name: str, write: Callable[[], Any]) -> Any:
-        with self._lock:
-            self.dead = self.dead or len(self.writes) == self.after
-            if self.dead:
-                raise Killed(name)
-            self.writes.append(name)
-        return write()
-
-
-WRITERS = {Table: ["commit"], Blobs: ["save", "delete"], Queues: ["send"], Secrets: ["delete"]}
-
-
-@contextmanager
-def process(reaper: Reaper) -> Iterator[None]:
-    """Every write to a store goes past the reaper. A dead process' other threads write nothing either."""
-    with pytest.MonkeyPatch.context() as patch:
-        for store, names in WRITERS.items():
-            for name in names:
-                patch.setattr(store, name, _watched(reaper, f"{store.__name__}.{name}", getattr(store, name)))
-        yield
-
-
-def _watched(reaper: Reaper, name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **options: reaper.let(name, lambda: plain(*args, **options))
 
 
 @dataclass
