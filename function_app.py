@@ -261,7 +261,7 @@ def periodic_directory_sync(clock: func.TimerRequest) -> None:  # noqa: ARG001 -
 
 
 @app.timer_trigger("clock", "0 */5 * * * *")
-def poll_calendars(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the schedule decides, not the tick
+def poll_calendars(clock: func.TimerRequest) -> None:  # noqa: ARG001 - the due index decides, not the tick
     jobs.tick(wired(), "calendars")
 
 

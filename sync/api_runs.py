@@ -1,13 +1,15 @@
 """The calls about syncs and their runs: settings, start, progress, log and plan, and what becomes of a held run."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from storage.tables import Row, encode_key
+from storage.faults import StorageError
+from storage.tables import Conflict, Row, encode_key
 from sync import connections, decisions, jobs
 from sync.calendars import pacing
 from sync.connections import REMOVAL, SYNCS
@@ -20,6 +22,11 @@ from sync.models import LogEntry, PlanEntry, RunOut, SyncOut
 from sync.people import USER
 from sync.runs import LOG, PLAN, RUN, STATE, Run, load_run, parse_run
 from sync.sync_settings import SETTINGS
+
+if TYPE_CHECKING:
+    from sync.wiring import App
+
+log = logging.getLogger(__name__)
 
 
 class RunsQuery(ListQuery):
@@ -62,13 +69,24 @@ def get_sync(call: Call) -> Reply:
 
 def put_sync(call: Call) -> Reply:
     sync = _sync(call)
-    _, etag = jobs.load_settings(call.app, call.path["name"], sync)
+    old, etag = jobs.load_settings(call.app, call.path["name"], sync)
     call.match(etag or "")
     if call.body.enabled and sync not in call.app.executors:
         raise RequestError(
             "This sync is not available in this version", code="sync-not-available", status=409, remedy="Leave it off."
         )
-    return Reply(200, call.body, public_etag(jobs.save_settings(call.app, call.path["name"], sync, call.body, etag)))
+    saved = jobs.save_settings(call.app, call.path["name"], sync, call.body, etag)
+    if call.body.enabled and not old.enabled and sync in call.app.polls:
+        _poll_now(call.app, call.path["name"], sync)
+    return Reply(200, call.body, public_etag(saved))
+
+
+def _poll_now(app: "App", name: str, sync: str) -> None:
+    """See to what has waited for the sync to be enabled. Where that fails the timer does it: the settings are stored."""
+    try:
+        app.polls[sync](app, name, None)
+    except (RequestError, Conflict, StorageError) as fault:
+        log.warning("left to the timer connection=%s sync=%s fault=%s", name, sync, type(fault).__name__)
 
 
 def start_run(call: Call) -> Reply:

@@ -1,6 +1,8 @@
 """When a sync is due: the time in its state, and the due index, whose rows make the timers look.
 
 table due    family, {time}|{connection}|{what}    connection, and what the timer of the family needs to know
+
+A row counts only while the state of its sync names the same time.
 """
 
 from collections.abc import Mapping
@@ -31,9 +33,21 @@ def put_due(app: "App", sync: str, connection: str, due: datetime | None) -> Non
     app.tables.due.commit(DUE_FAMILY.get(sync, "directory"), [Write("replace", due_key(due, connection, sync), row)])
 
 
+def put_poll(app: "App", sync: str, connection: str, due: datetime) -> None:
+    """Have the timer of the sync's family look whether anything has to be polled."""
+    row = {"connection": connection, "sync": sync, "due": due.isoformat(), "poll": True}
+    app.tables.due.commit(DUE_FAMILY[sync], [Write("replace", due_key(due, connection, f"{sync}|poll"), row)])
+
+
 def move_due(sync: str, due: datetime | None, state: Row) -> Write:
     """Set when a sync is due, unless its state has been written since `state` was read."""
     row = {"j_due": due and due.isoformat()}
+    return Write("merge", STATE + sync, row, state["etag"]) if state else Write("insert", STATE + sync, row)
+
+
+def move_poll(sync: str, due: datetime | None, state: Row) -> Write:
+    """Set when to look whether anything has to be polled, on the same terms as `move_due`."""
+    row = {"j_poll": due and due.isoformat()}
     return Write("merge", STATE + sync, row, state["etag"]) if state else Write("insert", STATE + sync, row)
 
 
@@ -47,6 +61,12 @@ def forget_due(app: "App", connection: str) -> None:
 def next_run(state: Mapping[str, Any]) -> datetime | None:
     """When a sync is due next, from its state row."""
     text = state.get("j_due")
+    return datetime.fromisoformat(text) if text else None
+
+
+def next_poll(state: Mapping[str, Any]) -> datetime | None:
+    """When to look whether anything has to be polled, from the state row of a sync that polls."""
+    text = state.get("j_poll")
     return datetime.fromisoformat(text) if text else None
 
 

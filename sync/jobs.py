@@ -7,7 +7,7 @@ new one, and a watch row in the due index makes the timers look.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from storage.meter import METER, Meter
 from storage.queues import MANUAL, SCHEDULED
 from storage.tables import Conflict, Row, Write
 from sync import schedule
-from sync.due import due_key, move_due, next_run, put_due, schedule_of
+from sync.due import due_key, move_due, move_poll, next_poll, next_run, put_due, put_poll, schedule_of
 from sync.endings import close, end, problem
 from sync.errors import (
     Cancelled,
@@ -54,6 +54,9 @@ WATCH = timedelta(minutes=5)
 RESUMABLE = timedelta(days=6)  # a day less than a delta token lives (Learn: Use delta query to track changes)
 STALLED = timedelta(seconds=60)
 MAX_ATTEMPTS = 8
+WAITING: Mapping[str, Any] = {
+    "waiting": True
+}  # the checkpoint of a run that looks at what has a reason and at nothing else
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def load_settings(app: "App", connection: str, sync: str) -> tuple[SyncSettings,
 def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings, etag: str | None) -> str:
     """Store settings over those with `etag` (None: over none) and set when the sync is due. Raises Conflict.
 
-    The due row is written first: one without a matching state is ignored, a state without its row never fires.
+    One that polls has a time for that too, from when it is enabled. Due rows are written first: one without a matching
+    state is ignored, a state without its row never fires.
     """
     now = app.clock()
     old, _ = load_settings(app, connection, sync)
@@ -139,12 +143,15 @@ def save_settings(app: "App", connection: str, sync: str, settings: SyncSettings
         elif not old.enabled or old.schedule != settings.schedule:
             due = schedule.first_due(schedule_of(settings), now)
         put_due(app, sync, connection, due)
-        writes = [
-            Write("replace" if etag else "insert", SETTINGS + sync, {"j_settings": settings.wire()}, etag),
-            move_due(sync, due, state),
-        ]
+        moved = move_due(sync, due, state)
+        if sync in app.polls:
+            polled = (next_poll(state) or now) if settings.enabled else None
+            if polled is not None:
+                put_poll(app, sync, connection, polled)
+            moved = replace(moved, row={**moved.row, **move_poll(sync, polled, state).row})
+        stored = Write("replace" if etag else "insert", SETTINGS + sync, {"j_settings": settings.wire()}, etag)
         try:
-            return app.tables.data.commit(connection, writes)[0]
+            return app.tables.data.commit(connection, [stored, moved])[0]
         except Conflict:
             if load_settings(app, connection, sync)[1] != etag:
                 raise  # otherwise a run or a tick wrote the state meanwhile
@@ -255,7 +262,7 @@ def wake(app: "App", connection: str) -> None:
 def start_waiting(app: "App", connection: str, sync: str) -> None:
     """A run for what waits, unless the sync is off or its credential has lapsed: then it waits on."""
     if not app.lapsed(connection) and load_settings(app, connection, sync)[0].enabled:
-        start(app, connection, sync, trigger="notification", checkpoint={"waiting": True})
+        start(app, connection, sync, trigger="notification", checkpoint=WAITING)
 
 
 def kick(app: "App", run: Run, *, urgent: bool = False) -> None:
@@ -282,7 +289,11 @@ def tick(app: "App", family: str) -> None:
     now = app.clock()
     for row in app.tables.due.scan(family, until=due_key(now, "~", "~")):
         try:
-            _look(app, row["connection"], row["sync"], datetime.fromisoformat(row["due"]), now)
+            due = datetime.fromisoformat(row["due"])
+            if row.get("poll"):
+                app.polls[row["sync"]](app, row["connection"], due)
+            else:
+                _look(app, row["connection"], row["sync"], due, now)
         except TenantsyncError as error:
             log.warning("due row left for the next tick connection=%s code=%s", row["connection"], error.code)
             continue

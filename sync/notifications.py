@@ -25,7 +25,7 @@ from sync.calendars.store import heard_key
 from sync.errors import Deferred, RequestError
 from sync.http import Call, Operation, Reply
 from sync.models import Model
-from sync.runs import load_run
+from sync.runs import Run, load_run
 from sync.subscriptions import CLIENT_STATE_LIMIT, SYNC, Asked, Sender, digest_of, find_sender
 
 if TYPE_CHECKING:
@@ -318,12 +318,18 @@ class _Ear:
                 return
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                self._run = jobs.start(self._app, self._connection, SYNC, trigger=kind, delay=DELAY_SECONDS)[0].id
+                self._run = self._start(kind).id
             except RequestError:  # a run ended at this very moment
                 if attempt == START_ATTEMPTS:
                     raise Deferred("The sync is being changed right now", until=self._app.clock()) from None
             else:
                 return
+
+    def _start(self, kind: Kind) -> Run:
+        run, _ = jobs.start(
+            self._app, self._connection, SYNC, trigger=kind, checkpoint=jobs.WAITING, delay=DELAY_SECONDS
+        )
+        return run
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------

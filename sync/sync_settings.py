@@ -158,7 +158,7 @@ class WindowIn(Model):
 
 
 class CalendarsSettings(SyncSettings):
-    """The schedule is for what no notification tells of: a run of it is cheap where nothing has changed."""
+    """The schedule is for reading all rooms: those that were silent for long are polled whatever it is."""
 
     schedule: ScheduleIn = IntervalIn(mode="interval", every="PT15M")
     delegation: bool = False

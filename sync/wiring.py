@@ -26,6 +26,7 @@ from storage.queues import Queues
 from storage.secrets import Secrets, secret_name
 from storage.tables import Conflict, Table, Tables, Write
 from sync import connections, directory, photos, subscriptions
+from sync.calendars import polling
 from sync.calendars import run as calendars
 from sync.connections import REMOVAL, Connection
 from sync.contacts.run import run_contacts
@@ -49,6 +50,8 @@ EXECUTORS: Mapping[str, Executor] = {
 }
 # Seconds until another run of a sync has to follow one that has ended; None where nothing waits for one.
 WAITING: Mapping[str, Callable[["App", str], float | None]] = {"calendars": calendars.waiting}
+# What a sync does beside its schedule: it looks whether anything has to be polled, and sets when to look again.
+POLLS: Mapping[str, Callable[["App", str, datetime | None], None]] = {"calendars": polling.poll}
 # What is to be taken back from Microsoft while a connection that is removed still has its credential.
 FAREWELLS: Sequence[Callable[["App", Connection], None]] = (subscriptions.remove_all,)
 # What a managed identity's token is for (Learn: Configure an application to trust a managed identity).
@@ -104,6 +107,7 @@ class App:
     clock: Callable[[], datetime] = utc_now
     executors: Mapping[str, Executor] = field(default_factory=lambda: EXECUTORS)
     waiting: Mapping[str, Callable[["App", str], float | None]] = field(default_factory=lambda: WAITING)
+    polls: Mapping[str, Callable[["App", str, datetime | None], None]] = field(default_factory=lambda: POLLS)
     farewells: Sequence[Callable[["App", Connection], None]] = FAREWELLS
 
     def __post_init__(self) -> None:

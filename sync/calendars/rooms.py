@@ -65,7 +65,7 @@ def start_run(app: "App", connection: "Connection", settings: CalendarsSettings)
     """Have what was written seen to now, where the sync is on. Its rows wait for the next run in any case."""
     if settings.enabled and connection.status != "expired":
         with suppress(RequestError):  # `sync-busy`: a run is being started or ended this moment
-            jobs.start(app, connection.name, "calendars", trigger="manual", checkpoint={"waiting": True})
+            jobs.start(app, connection.name, "calendars", trigger="manual", checkpoint=jobs.WAITING)
 
 
 # --- shown -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from storage.tables import Conflict, Row, Write
@@ -17,12 +17,14 @@ from sync.calendars import store
 from sync.calendars.leaving import LONGEST_RETRY, RETRY, follow_settings, leave, send_last
 from sync.calendars.model import Room, RoomState
 from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
+from sync.calendars.polling import NEVER, POLL_START, interval, poll_sooner
 from sync.calendars.pull import pull
 from sync.calendars.push import push, resend
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
 from sync.calendars.store import Todo, load_rooms, load_states, load_todos
 from sync.calendars.terms import window_of
 from sync.calendars.visit import Denials, Visit
+from sync.due import move_poll, next_poll
 from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError, TenantsyncError
 from sync.jobs import Finish, Work
 from sync.runs import STATE, LogLine
@@ -40,8 +42,8 @@ PATIENCE = timedelta(minutes=60)
 ATTEMPTS = 3
 QUIET_ROOMS = 40
 STUCK = 1000
-POLL, SILENCE = timedelta(minutes=15), timedelta(minutes=5)
-NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+RECENT = timedelta(minutes=5)
+SEEN = "seen_at"  # what was asked of the sync before this was seen by a run
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Board:
 
     `tried` are the etags of the rows of what was tried to be sent and still waits: not again in this slice. Those that
     are `stuck` need not be tried again at once, either. `held_up` are those that wait for a room to have been looked at.
+    `row` is the state of the sync, as it was at `read_at`: what was asked for since is another run's.
     """
 
     work: Work
@@ -57,10 +60,8 @@ class Board:
     rooms: dict[str, Room]
     states: dict[str, RoomState]
     todos: dict[str, Todo]
-    begun: datetime
     read_at: datetime
-    full_start: datetime | None
-    silent_before: datetime
+    row: Row
     denials: Denials
     done_before: int
     due: dict[str, frozenset[Reason]] = field(default_factory=dict)
@@ -77,17 +78,15 @@ class Board:
         data, name = work.app.tables.data, work.connection
         settings = work.settings
         assert isinstance(settings, CalendarsSettings)
-        begun, state, todos = work.now(), work.state(), load_todos(data, name)
+        begun, row, todos = work.now(), work.state(), load_todos(data, name)
         board = cls(
             work=work,
             settings=settings,
             rooms={room.id: room for room in load_rooms(data, name)},
             states=load_states(data, name),
             todos=todos,
-            begun=begun,
             read_at=begun,
-            full_start=state.get(FULL_START),
-            silent_before=_silent_before(work, state),
+            row=row,
             denials=Denials(work),
             done_before=work.run.checkpoint.get("done", 0),
         )
@@ -127,7 +126,7 @@ class Board:
         }
         if any(todo.heard for todo in self.todos.values()):
             self.rooms = {room.id: room for room in load_rooms(data, name)}
-        self.read_at = now
+        self.row, self.read_at = self.work.state(), now
         self.look_over(self.known())
 
     def note_sent(self, visit: Visit) -> None:
@@ -154,10 +153,20 @@ class Board:
             todo,
             now=now,
             window=window_of(self.settings, room.time_zone, now),
-            full_start=self.full_start,
-            silent_before=self.silent_before,
+            full_start=self.row.get(FULL_START),
+            silent_before=self._silent_before(state),
             subscribes=self._subscribes(state, todo, now),
         )
+
+    def _silent_before(self, state: RoomState) -> datetime:
+        """Read since when a calendar is left alone although nothing was heard: since a person asked, else since the poll
+        that is due found it silent for long. A run of the schedule asks all that were not read just before it.
+        """
+        run = self.work.run
+        asked: datetime = run.queued_at if run.dry_run else self.row.get(READ_START, NEVER)
+        scheduled = NEVER if run.checkpoint.get("waiting") else run.queued_at - RECENT
+        polled: datetime = self.row.get(POLL_START, NEVER) - interval(state)
+        return max(asked, scheduled, polled)
 
     def _subscribes(self, state: RoomState, todo: Todo, now: datetime) -> bool:
         reachable = self.work.app.settings.webhook_base_url is not None
@@ -207,19 +216,16 @@ def run_calendars(work: Work) -> Finish | None:
         raise
     board.flush()
     again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
-    polled = {"polled_at": board.begun} if board.silent_before > NEVER else {}
-    return Finish({"look_again": again, "j_stuck": sorted(board.stuck)[:STUCK], **polled})
+    polled = {} if work.run.dry_run else _poll_in_time(board)
+    return Finish({"look_again": again, "j_stuck": sorted(board.stuck)[:STUCK], SEEN: board.read_at, **polled})
 
 
-def _silent_before(work: Work, state: Row) -> datetime:
-    """Which calendars to read although nothing was heard: all where a person asked, else those not read just before.
-
-    A run that began for what waits leaves that to those of the schedule, unless none of them came in time.
-    """
-    late = work.now() - state.get("polled_at", NEVER) >= POLL
-    polls = late or not work.run.checkpoint.get("waiting")
-    asked: datetime = work.run.queued_at if work.run.dry_run else state.get(READ_START, NEVER)
-    return max(asked, work.run.queued_at - SILENCE) if polls else asked
+def _poll_in_time(board: Board) -> Row:
+    """What the state has to say for a room that is new here, or has just failed, to be polled when it is due."""
+    rooms = [(room, board.state(room.id)) for room in board.rooms.values() if room.active]
+    work = board.work
+    sooner = poll_sooner(work.app, work.connection, rooms, next_poll(board.row))
+    return {} if sooner is None else dict(move_poll(SYNC, sooner, {}).row)
 
 
 def waiting(app: "App", connection: str) -> float | None:
@@ -239,7 +245,7 @@ def waiting(app: "App", connection: str) -> float | None:
         waits += [state.retry_at for state in removed if state.retry_at]
         # A full sync that was asked for while the last rooms of a run were looked at.
         waits += [now for state in states.values() if (state.full_at or NEVER) < full_start]
-    if row.get(READ_START, NEVER) > row.get("polled_at", NEVER):
+    if max(row.get(READ_START, NEVER), row.get(POLL_START, NEVER)) > row.get(SEEN, NEVER):
         waits.append(now)
     again = row.get("look_again", NEVER)
     if again > NEVER:
