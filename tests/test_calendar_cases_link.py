@@ -87,13 +87,71 @@ def test_room_403(office: Office) -> None:
     assert office.status() == ("error", "room-denied")
     assert office.reservations() == before
     with office.counting() as count:
-        office.sync()
+        timer(office, MINUTE)
     assert count.requests == 0
 
     office.deny("oak", denied=False)
     timer(office, 6 * MINUTE)
     assert office.status() == ("active", "polling-only")
     assert office.reservations() == before
+
+
+@pytest.mark.parametrize("how", ["sync", "room"])
+def test_room_403_that_is_over(office: Office, how: str) -> None:
+    """Sync now, or saving the room again, tries it at once, however long its next try is away."""
+    office.meet(0)
+    office.deny("oak")
+    for minutes in (16, 6, 11, 21, 41):
+        timer(office, minutes * MINUTE)
+    retry_at = office.state().retry_at
+    assert retry_at is not None
+    assert retry_at - office.now() > HOUR
+    with office.counting() as count:
+        office.send()
+    assert count.requests == 0
+    office.deny("oak", denied=False)
+
+    if how == "sync":
+        office.sync()
+    else:
+        body = {"displayName": "Oak", "externalCalendar": office.rooms[0], "active": True, "timeZone": "UTC"}
+        assert office.portal("PUT", "rooms/oak", body).json["status"] == "pending"
+        office.send()
+
+    assert office.status() == ("active", "polling-only")
+    assert len(office.reservations()) == 1
+
+
+def test_room_403_still(office: Office) -> None:
+    """Sync now tries it once, and no more."""
+    office.deny("oak")
+    office.sync()
+    for _ in range(2):
+        office.advance(MINUTE)
+        with office.counting() as count:
+            office.sync()
+        assert len(count.to(office.rooms[0])) == 1
+    assert office.status() == ("error", "room-denied")
+
+
+def test_a_new_room_that_does_not_answer(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again after five minutes, not at once, and says after an hour what is wrong."""
+    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    office.tenant.control.post("faults", {"rate503": 1, "retryAfter": {"style": "seconds", "seconds": 0}})
+    with office.counting() as count:
+        office.link("elm", 1)
+    tries = len(count.to(office.rooms[1]))
+    assert tries < 20
+    assert office.status("elm") == ("pending", None)
+    with office.counting() as count:
+        timer(office, MINUTE)
+    assert count.to(office.rooms[1]) == []
+
+    timer(office, 61 * MINUTE)
+    assert office.status("elm") == ("error", "unreachable")
+    office.tenant.control.post("faults", {})
+    timer(office, 6 * MINUTE)
+    assert office.status("elm") == ("active", "polling-only")
 
 
 def test_secret_expired(office: Office) -> None:

@@ -34,6 +34,7 @@ def why(room: Room = ROOM, state: RoomState = QUIET, todo: Todo | None = None, *
         "now": NOW,
         "window": WINDOW,
         "full_start": None,
+        "asked_at": NEVER,
         "silent_before": NEVER,
         "subscribes": False,
     }
@@ -73,7 +74,8 @@ def test_reasons(given: dict[str, Any], expected: set[Reason]) -> None:
     assert why(**given) == expected
 
 
-WAITS = state(status="error", retry_at=NOW + MINUTE)
+WAITS = state(status="error", failed_at=NOW - MINUTE, retry_at=NOW + MINUTE)
+HOLDS = replace(WAITS, failed_at=None, detail="remote-empty", suspected_at=NOW - MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +85,21 @@ WAITS = state(status="error", retry_at=NOW + MINUTE)
         ({"todo": Todo(heard="etag", sends={"R": "etag"})}, False),
         ({"silent_before": NOW}, False),
         ({"full_start": NOW}, True),
-        ({"state": replace(WAITS, since=NOW)}, True),
-        ({"state": replace(WAITS, mailbox="elm@contoso.com")}, True),
+        ({"asked_at": NOW}, True),
+        ({"asked_at": NOW - 2 * MINUTE}, False),
+        ({"asked_at": NOW, "state": HOLDS}, False),
+        ({"full_start": NOW, "state": HOLDS}, True),
+        ({"room": replace(ROOM, since=NOW), "state": HOLDS}, True),
+        ({"room": replace(ROOM, since=NOW)}, True),
+        ({"room": replace(ROOM, since=NOW, external_calendar="elm@contoso.com")}, True),
+        ({"state": replace(WAITS, since=None, mailbox="")}, False),
     ],
 )
 def test_a_room_that_waits_for_its_next_try(given: dict[str, Any], looks: bool) -> None:
-    """Left in peace whatever waits in it, unless a person asks for it or has set it up anew."""
+    """Left in peace whatever waits in it, unless a person has asked for it or has set it up anew since it failed.
+
+    Deletions that are held wait for their second look, or for a full sync.
+    """
     assert bool(why(**{"state": WAITS, **given})) == looks
 
 

@@ -212,7 +212,7 @@ class RoomState:
     `mailbox` is the address that all this belongs to. `delta_link` goes with the window from `window_start` to
     `window_end`, opened on the room's local day `window_day`. `full_at` is when the last full round began,
     `silent_since` when its calendar was last read, `look_again` when to read it once more after a
-    notification that came before what it told of. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
+    notification that came before what it told of, `failed_at` when `retry_at` was set because it could not be read. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
     """
 
     status: RoomStatus = "pending"
@@ -228,6 +228,7 @@ class RoomState:
     silent_since: datetime | None = None
     synced_at: datetime | None = None
     failing_since: datetime | None = None
+    failed_at: datetime | None = None
     retry_at: datetime | None = None
     look_again: datetime | None = None
     failures: int = 0

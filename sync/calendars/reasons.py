@@ -32,21 +32,25 @@ def reasons(
     now: datetime,
     window: tuple[datetime, datetime],
     full_start: datetime | None,
+    asked_at: datetime,
     silent_before: datetime,
     subscribes: bool,
 ) -> frozenset[Reason]:
     """Everything that speaks for looking at the room now; nothing for one that has to wait for its next try.
 
-    `window` is the present one, `full_start` when a full sync was last asked for, a calendar that was last read before
-    `silent_before` is read although nothing was heard, `subscribes` says that the room's subscription has to be made or
-    renewed.
+    `window` is the present one, `full_start` when a full sync was last asked for, `asked_at` when a person last asked for
+    any, a calendar that was last read before `silent_before` is read although nothing was heard, `subscribes` says that the
+    room's subscription has to be made or renewed.
     """
     if not room.active:
         return frozenset({"leave"}) if state.subscription or todo.heard else frozenset()
     full = full_start is not None and (state.full_at is None or state.full_at < full_start)
     anew = state.since != room.since or state.mailbox != room.external_calendar
-    if state.retry_at is not None and state.retry_at > now and not full and not anew:
-        return frozenset()
+    if state.retry_at is not None and state.retry_at > now and not full:
+        # Where it is not that the room could not be read, deletions are held: those wait although a person asks.
+        tried = not anew if state.failed_at is None else state.failed_at >= max(room.since or asked_at, asked_at)
+        if tried:
+            return frozenset()
     found: dict[Reason, bool] = {
         "send": bool(todo.sends),
         "heard": todo.heard is not None,

@@ -143,7 +143,8 @@ def put(
             same = store.load_state(data, name, room_id)[0].mailbox == wanted.external_calendar
             finish_removal(app, name, room_id, keep=same)
             removed = data.get(name, store.removed_key(room_id))
-        room = _decide(room_id, wanted, former, connection.time_zone, app.clock())
+        anew = former is not None and _has_failed(store.load_state(data, name, room_id)[0])
+        room = _decide(room_id, wanted, former, connection.time_zone, app.clock(), anew=anew)
         writes = [
             Write("replace" if etag else "insert", store.room_key(room_id), store.room_row(room), etag),
             *_claim_mailbox(data, name, room, former),
@@ -157,8 +158,8 @@ def put(
     return room, etag, new
 
 
-def _decide(room_id: str, wanted: RoomIn, former: Room | None, zone: str, now: datetime) -> Room:
-    """The room as it is to be stored: where something that its sync rests on is new, from `now` on."""
+def _decide(room_id: str, wanted: RoomIn, former: Room | None, zone: str, now: datetime, *, anew: bool) -> Room:
+    """The room as it is to be stored: where something that its sync rests on is new, or it is tried `anew`, from `now` on."""
     room = Room(
         id=room_id,
         display_name=wanted.display_name,
@@ -170,7 +171,12 @@ def _decide(room_id: str, wanted: RoomIn, former: Room | None, zone: str, now: d
     )
     rests = ("external_calendar", "active", "time_zone")
     same = former is not None and all(getattr(room, name) == getattr(former, name) for name in rests)
-    return room if same else replace(room, since=now)
+    return room if same and not anew else replace(room, since=now)
+
+
+def _has_failed(state: RoomState) -> bool:
+    """Whether the room's calendar is out of reach, and another try may find it open."""
+    return state.status == "error" and state.failed_at is not None and state.detail != "credential"
 
 
 def _claim_mailbox(data: Table, connection: str, room: Room, former: Room | None) -> list[Write]:

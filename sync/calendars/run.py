@@ -154,19 +154,24 @@ class Board:
             now=now,
             window=window_of(self.settings, room.time_zone, now),
             full_start=self.row.get(FULL_START),
+            asked_at=self._asked_at(),
             silent_before=self._silent_before(state),
             subscribes=self._subscribes(state, todo, now),
         )
+
+    def _asked_at(self) -> datetime:
+        """When a person last asked for every calendar to be read."""
+        asked: datetime = self.row.get(READ_START, NEVER)
+        return self.work.run.queued_at if self.work.run.dry_run else asked
 
     def _silent_before(self, state: RoomState) -> datetime:
         """Read since when a calendar is left alone although nothing was heard: since a person asked, else since the poll
         that is due found it silent for long. A run of the schedule asks all that were not read just before it.
         """
         run = self.work.run
-        asked: datetime = run.queued_at if run.dry_run else self.row.get(READ_START, NEVER)
         scheduled = NEVER if run.checkpoint.get("waiting") else run.queued_at - RECENT
         polled: datetime = self.row.get(POLL_START, NEVER) - interval(state)
-        return max(asked, scheduled, polled)
+        return max(self._asked_at(), scheduled, polled)
 
     def _subscribes(self, state: RoomState, todo: Todo, now: datetime) -> bool:
         reachable = self.work.app.settings.webhook_base_url is not None
@@ -384,6 +389,7 @@ def _good(visit: Visit, begun: datetime) -> dict[str, Any]:
         "silent_since": begun,
         "synced_at": begun,
         "failing_since": None,
+        "failed_at": None,
         "failures": 0,
         "retry_at": state.retry_at if held else None,
     }
@@ -423,6 +429,7 @@ def _fail(board: Board, room: Room, detail: str) -> None:
         mailbox=room.external_calendar,
         delta_link="",
         failures=state.failures + 1,
+        failed_at=board.work.now(),
         retry_at=board.work.now() + wait,
         full_at=board.work.now(),
     )
@@ -438,8 +445,10 @@ def _stumble(board: Board, room: Room, error: TenantsyncError) -> None:
         state,
         status="error" if lost else state.status,
         detail="unreachable" if lost else state.detail,
+        since=room.since if lost else state.since,
         failing_since=since,
         failures=state.failures + 1,
+        failed_at=now,
         retry_at=now + RETRY,
         full_at=now,
         delta_link="" if lost else state.delta_link,
@@ -463,7 +472,7 @@ def _lapse(board: Board) -> None:
         return
     for room in board.rooms.values():
         state = board.state(room.id)
-        if room.active and state.detail != "credential":
+        if room.active and (state.detail, state.since) != ("credential", room.since):
             lapsed = replace(state, status="error", detail="credential", since=room.since)
             board.keep(room.id, lapsed, quiet=True)
     board.flush()
