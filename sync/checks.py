@@ -119,6 +119,7 @@ def _token(app: "App", connection: Connection, report: _Report) -> str | None:
         report.add("token", "error", "entra-unreachable", error.detail, "Try again in some minutes.")
         return None
     report.add("token", "ok", "signed-in", "Entra accepts the credential.")
+    app.forget_sign_in(connection.name)  # what was granted since the last run counts from its next one on
     return token
 
 

@@ -358,7 +358,10 @@ def _problem(error: TenantsyncError, request: func.HttpRequest) -> Reply:
 
 
 def _once(call: Call, operation: Operation, key: str, raw: bytes) -> Reply:
-    """Do the call unless its key has been used in the last 24 hours; then give the first answer again."""
+    """Do the call unless its key has been used in the last 24 hours; then give the first answer again.
+
+    A refusal does not use up the key. A request that has failed otherwise may be repeated with the same body.
+    """
     partition = call.path.get("name") or call.body.name
     address = json.dumps([operation.id, sorted(call.path.items()), key])
     row_key = IDEMPOTENCY + hashlib.sha256(address.encode()).hexdigest()[:40]
@@ -378,9 +381,13 @@ def _once(call: Call, operation: Operation, key: str, raw: bytes) -> Reply:
         etag = data.commit(partition, [Write("replace", row_key, fresh, before["etag"])])[0]
     try:
         reply = operation.handler(call)
-    except Exception:
+    except RequestError:
         with suppress(Conflict):
             data.commit(partition, [Write("delete", row_key, etag=etag)])
+        raise
+    except Exception:  # it may have come to its effect: its repetition is served at once, and has the same token
+        with suppress(Conflict):
+            data.commit(partition, [Write("replace", row_key, {**fresh, "at": now - PENDING}, etag)])
         raise
     kept = {"status": reply.status, "etag_out": reply.etag or "", "j_headers": dict(reply.headers)}
     body = json.loads(dump(reply.body)) if reply.body is not None else None

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from sync.calendars import rooms
 from tests.house import House
@@ -279,6 +280,24 @@ class TestKeys:
         again = portal.call("POST", OAK, BODY, Idempotency_Key="k")
 
         assert (again.status, again.json) == (201, made)
+
+    def test_a_request_that_failed(self, portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same for one that was answered with a fault after its write, and at once."""
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise ServiceRequestError("down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rooms, "start_run", fail)
+            failed = portal.call("POST", OAK, BODY, Idempotency_Key="k")
+        (made,) = portal.get(f"{OAK}?from=2027-03-01&to=2027-03-02")["items"]
+
+        again = portal.call("POST", OAK, BODY, Idempotency_Key="k")
+
+        assert problem(failed) == (503, "storage-unavailable")
+        assert (again.status, again.json) == (201, made)
+        other = portal.call("POST", OAK, {**BODY, "title": "Other"}, Idempotency_Key="k")
+        assert problem(other) == (422, "idempotency-key-reused")
 
     def test_a_refusal_does_not_use_up_its_key(self, portal: House) -> None:
         """A request that was refused may be repeated with the same key once the room is free."""

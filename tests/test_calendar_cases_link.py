@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from sync import jobs
 from tests.house import House
@@ -308,3 +309,28 @@ def test_floating_times_of_the_rooms_zone(office: Office) -> None:
     assert one["start"]["timeZone"] == "America/New_York"
     [event] = office.events()
     assert span(office.noon)["start"]["dateTime"][:10] in event["start"]["dateTime"]
+
+
+def test_queue_down(office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What was stored is answered as such, and the timer has it seen to."""
+    sent = office.book()
+    office.send()
+
+    def down(*_: object) -> None:
+        raise ServiceRequestError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.house.app.queues, "send", down)
+        made = office.book(start=office.noon + 3 * HOUR)
+        office.edit(made, title="Changed")
+        office.cancel(sent)
+        body = {"displayName": "Elm", "externalCalendar": office.rooms[1], "active": True}
+        assert office.portal("PUT", "rooms/elm", body).status == 201
+    assert f"run left to the timer connection={NAME} fault=ServiceRequestError" in caplog.messages
+
+    office.advance(6 * MINUTE)
+    jobs.tick(office.house.app, "calendars")
+    office.send()
+
+    assert [event["subject"] for event in office.events()] == ["Changed"]
+    assert office.status("elm") == ("active", "polling-only")

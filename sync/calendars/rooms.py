@@ -1,13 +1,14 @@
 """Rooms as the admin links them: set up, shown with what their sync has come to, and removed; and those of the tenant."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from storage.faults import StorageError
 from storage.tables import Table, Write, decode_key
 from sync import jobs
 from sync.calendars import store
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sync.connections import Connection
     from sync.graph.client import GraphClient
     from sync.wiring import App
+
+log = logging.getLogger(__name__)
 
 PLACES_PAGE = 100  # Learn: List places
 PLACES_TIME = timedelta(seconds=20)
@@ -62,10 +65,17 @@ def settings_of(app: "App", connection: str) -> CalendarsSettings:
 
 
 def start_run(app: "App", connection: "Connection", settings: CalendarsSettings) -> None:
-    """Have what was written seen to now, where the sync is on. Its rows wait for the next run in any case."""
-    if settings.enabled and connection.status != "expired":
-        with suppress(RequestError):  # `sync-busy`: a run is being started or ended this moment
-            jobs.start(app, connection.name, "calendars", trigger="manual", checkpoint=jobs.WAITING)
+    """Have what was written seen to now, where the sync is on. Its rows wait for the next run in any case, so nothing
+    that goes wrong here is the request's fault any more.
+    """
+    if not settings.enabled or connection.status == "expired":
+        return
+    try:
+        jobs.start(app, connection.name, "calendars", trigger="manual", checkpoint=jobs.WAITING)
+    except RequestError:  # `sync-busy`: a run is being started or ended this moment
+        return
+    except StorageError as fault:
+        log.warning("run left to the timer connection=%s fault=%s", connection.name, type(fault).__name__)
 
 
 # --- shown -----------------------------------------------------------------------------------------------------------
@@ -291,6 +301,7 @@ def places(app: "App", connection: str, skip: int, top: int) -> tuple[list[Place
     try:
         found = list(islice(_rooms(graph, skip), top + 1))
     except Forbidden:
+        app.forget_sign_in(connection)
         raise RequestError(
             "Graph refuses to list the rooms of the tenant",
             code="places-forbidden",

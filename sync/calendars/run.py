@@ -71,6 +71,7 @@ class Board:
     tried: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
     held_up: dict[str, set[str]] = field(default_factory=dict)
+    doubted: bool = False
 
     @classmethod
     def read(cls, work: Work) -> "Board":
@@ -277,6 +278,7 @@ def _look_at(board: Board, key: str, why: frozenset[Reason]) -> bool:
     try:
         return _try(board, room, why)
     except Forbidden:
+        _doubt_token(board)
         _fail(board, room, "room-denied")
     except NotFound:
         _fail(board, room, "mailbox-not-found")
@@ -415,6 +417,13 @@ def _plan(board: Board, visit: Visit, why: frozenset[Reason]) -> bool:
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def _doubt_token(board: Board) -> None:
+    """Have the next run sign in afresh, once for all rooms that are closed: a permission may have been granted meanwhile."""
+    if not board.doubted:
+        board.doubted = True
+        board.work.app.forget_sign_in(board.work.connection)
 
 
 def _fail(board: Board, room: Room, detail: str) -> None:
