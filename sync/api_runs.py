@@ -1,7 +1,7 @@
 """The calls about syncs and their runs: settings, start, progress, log and plan, and what becomes of a held run."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from storage.faults import StorageError
 from storage.tables import Conflict, Row, encode_key
-from sync import connections, decisions, jobs
+from sync import connections, decisions, jobs, subscriptions
 from sync.calendars import pacing
 from sync.connections import REMOVAL, SYNCS
 from sync.contacts.run import CONTACT, GROUP
@@ -77,14 +77,19 @@ def put_sync(call: Call) -> Reply:
         )
     saved = jobs.save_settings(call.app, call.path["name"], sync, call.body, etag)
     if call.body.enabled and not old.enabled and sync in call.app.polls:
-        _poll_now(call.app, call.path["name"], sync)
+        _follow_up(call, sync, lambda app, name: app.polls[sync](app, name, None))
+    if sync == pacing.SYNC and old.enabled and not call.body.enabled:
+        _follow_up(call, sync, subscriptions.let_go)
     return Reply(200, call.body, public_etag(saved))
 
 
-def _poll_now(app: "App", name: str, sync: str) -> None:
-    """See to what has waited for the sync to be enabled. Where that fails the timer does it: the settings are stored."""
+def _follow_up(call: Call, sync: str, step: Callable[["App", str], object]) -> None:
+    """See to what has waited for the sync to be switched on or off. Where that fails the timers do it: the settings are
+    stored.
+    """
+    name = call.path["name"]
     try:
-        app.polls[sync](app, name, None)
+        step(call.app, name)
     except (RequestError, Conflict, StorageError) as fault:
         log.warning("left to the timer connection=%s sync=%s fault=%s", name, sync, type(fault).__name__)
 

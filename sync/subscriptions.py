@@ -25,7 +25,7 @@ from sync.calendars.model import Room, RoomState, Subscription
 from sync.calendars.store import heard_key, load_state
 from sync.connections import Connection, find
 from sync.due import due_key
-from sync.errors import Deferred, GraphError, NotFound, TenantsyncError
+from sync.errors import Deferred, GraphError, NotFound, RequestError, TenantsyncError
 
 if TYPE_CHECKING:
     from sync.graph.client import GraphClient
@@ -281,6 +281,24 @@ def _deleted_with(graph: "GraphClient", subscription: str) -> "GraphClient | Non
     return graph
 
 
+def let_go(app: "App", connection: str) -> None:
+    """Have a run take away the subscriptions of a connection whose calendars are not synced any more.
+
+    The renewals' timer looks after it, should that run not come to it.
+    """
+    if not _has_any(app, connection):
+        return
+    row = {"connection": connection, "room": ""}
+    app.tables.due.commit(RENEWALS, [Write("replace", due_key(app.clock(), connection, ""), row)])
+    if not app.lapsed(connection):
+        with suppress(RequestError):  # `sync-busy`: a run is being started or ended this moment
+            jobs.start(app, connection, SYNC, trigger="manual")
+
+
+def _has_any(app: "App", connection: str) -> bool:
+    return bool(app.tables.data.page(connection, _INDEX, top=1, columns=()))
+
+
 # --- renewals --------------------------------------------------------------------------------------------------------
 
 
@@ -303,9 +321,15 @@ def renew_due(app: "App") -> None:
 
 
 def _have_renewed(app: "App", connection: str, rooms: Iterable[str], now: datetime) -> None:
-    """Mark those rooms whose state still says so, and start a run for them."""
+    """Mark those rooms whose state still says so, and start a run for them. Where the sync is off, one that takes all
+    subscriptions away.
+    """
     found = find(app.tables.connections, connection)
-    if found is None or found.deleting or not jobs.load_settings(app, connection, SYNC)[0].enabled:
+    if found is None or found.deleting:
+        return
+    if not jobs.load_settings(app, connection, SYNC)[0].enabled:
+        if _has_any(app, connection):
+            jobs.start(app, connection, SYNC, trigger="timer")
         return
     states = {room: load_state(app.tables.data, connection, room)[0] for room in rooms}
     waiting = [room for room, state in states.items() if state.subscription and decide(state, now) != "keep"]

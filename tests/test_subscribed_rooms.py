@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sync import jobs
-from sync.calendars import run
+from sync.calendars import run, store
+from sync.calendars.model import RoomState
 from sync.calendars.pull import pull
 from sync.runs import active_run
 from sync.subscriptions import LIFE, RENEW_BEFORE, asked_of, renew_due
@@ -206,3 +207,86 @@ class TestRuns:
             linked.work()
 
         assert (at_graph(linked), senders(linked), index(linked)) == ([], [], [])
+
+    def book(self, house: House) -> Any:
+        """A reservation made in the portal, not sent yet."""
+        day = (house.clock() + timedelta(days=2)).strftime("%Y-%m-%d")
+        times = {end: {"dateTime": f"{day}T{hour}:00:00"} for end, hour in (("start", 12), ("end", 13))}
+        answer = house.call("POST", f"connections/{NAME}/rooms/oak/reservations", {"title": "Planning", **times})
+        assert answer.status == 201
+        return answer.json
+
+    def switch(self, house: House, *, enabled: bool) -> None:
+        settings = {"enabled": enabled, "schedule": {"mode": "manual"}}
+        assert house.call("PUT", f"connections/{NAME}/syncs/calendars", settings).status == 200
+
+    def test_a_sync_that_is_switched_off(self, linked: House) -> None:
+        """No room has a subscription any more, nothing else is asked of Graph, and what waits goes on waiting. Switched
+        on again the rooms are as before.
+        """
+        self.put(linked, 1, "elm")
+        linked.work()
+        assert len(at_graph(linked)) == 2
+        self.book(linked)
+        self.switch(linked, enabled=False)
+        assert self.shown(linked)["subscriptionExpiresAt"] is None
+        linked.tenants[NAME].control.post("counters")
+        linked.work()
+
+        assert (at_graph(linked), senders(linked), index(linked)) == ([], [], [])
+        assert requests(linked) == 2
+        shown = self.shown(linked)
+        assert (shown["status"], shown["statusDetail"], shown["pendingChanges"]) == ("pending", "sync-disabled", 1)
+
+        self.switch(linked, enabled=True)
+        linked.run(NAME, "calendars")
+
+        shown = self.shown(linked)
+        assert (shown["status"], shown["statusDetail"], shown["pendingChanges"]) == ("active", "webhook", 0)
+        assert shown["subscriptionExpiresAt"] is not None
+        assert len(at_graph(linked)) == 2
+
+    def test_a_sync_that_is_switched_off_while_a_run_works(
+        self, linked: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a run that began before makes is taken away by one that the timer starts."""
+        linked.start(NAME, "calendars")
+        self.put(linked, 1, "elm")
+
+        def and_meanwhile(visit: Any, **options: Any) -> Any:
+            self.switch(linked, enabled=False)
+            return pull(visit, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "pull", and_meanwhile)
+            linked.work()
+        assert len(at_graph(linked)) == 2
+        renew_due(linked.app)
+        linked.work()
+
+        assert (at_graph(linked), senders(linked), index(linked)) == ([], [], [])
+        assert self.shown(linked)["subscriptionExpiresAt"] is None
+
+    def test_a_sync_that_was_off_all_the_time(self, reachable: House) -> None:
+        """Where there is no subscription no run is started."""
+        self.switch(reachable, enabled=False)
+
+        assert active_run(reachable.app.tables.data, NAME, "calendars") is None
+
+    def test_a_room_that_is_removed_while_the_sync_is_off(self, linked: House) -> None:
+        """What the portal had cancelled in it waits, too, until the sync is on again."""
+        tenant, mailbox = linked.tenants[NAME].control, room(linked).external_calendar
+        one = self.book(linked)
+        linked.work()
+        before = len(tenant.get(f"mailboxes/{mailbox}/events"))
+        linked.call("DELETE", f"connections/{NAME}/rooms/oak/reservations/{one['id']}")
+        self.switch(linked, enabled=False)
+        linked.call("DELETE", f"connections/{NAME}/rooms/oak")
+        linked.work()
+        assert (len(tenant.get(f"mailboxes/{mailbox}/events")), at_graph(linked)) == (before, [])
+
+        self.switch(linked, enabled=True)
+        linked.run(NAME, "calendars")
+
+        assert len(tenant.get(f"mailboxes/{mailbox}/events")) == before - 1
+        assert store.load_state(linked.app.tables.data, NAME, "oak") == (RoomState(), None)

@@ -96,7 +96,7 @@ def render(room: Room, state: RoomState, settings: CalendarsSettings, pending: i
     if room.active and not settings.enabled:
         status, detail = "pending", "sync-disabled"
     known = policy_of(settings).warnings if room.active else ()
-    subscription = state.subscription
+    subscription = state.subscription if room.active and settings.enabled else None
     return RoomOut(
         id=room.id,
         display_name=room.display_name,
@@ -109,7 +109,7 @@ def render(room: Room, state: RoomState, settings: CalendarsSettings, pending: i
         remedy=REMEDY.get(detail),
         warnings=list(dict.fromkeys((*warnings, *known))),
         pending_changes=pending,
-        subscription_expires_at=subscription.expires_at if subscription and room.active else None,
+        subscription_expires_at=subscription.expires_at if subscription else None,
         last_synced_at=state.synced_at,
     )
 

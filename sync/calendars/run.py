@@ -145,6 +145,8 @@ class Board:
 
     def _reasons(self, key: str, now: datetime) -> frozenset[Reason]:
         room, state, todo = self.rooms.get(key), self.state(key), self.todos.get(key, Todo())
+        if not self.settings.enabled:  # as if every room were off; what waits stays
+            return frozenset({"leave"}) if state.subscription else frozenset()
         if room is None:
             waits = state.status == "inactive" and state.retry_at is not None and state.retry_at > now
             return frozenset() if waits else frozenset({"leave"})
@@ -221,6 +223,8 @@ def run_calendars(work: Work) -> Finish | None:
         board.flush()
         raise
     board.flush()
+    if not board.settings.enabled:
+        return Finish({})
     again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
     polled = {} if work.run.dry_run else _poll_in_time(board)
     return Finish({"look_again": again, "j_stuck": sorted(board.stuck)[:STUCK], SEEN: board.read_at, **polled})
@@ -272,7 +276,7 @@ def _look_at(board: Board, key: str, why: frozenset[Reason]) -> bool:
     room = board.rooms.get(key)
     board.looked.add(key)
     if "leave" in why:
-        _leave(board, key, removed=room is None)
+        _leave(board, key, removed=room is None and board.settings.enabled)
         return True
     assert room is not None
     try:
