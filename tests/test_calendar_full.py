@@ -1,11 +1,13 @@
 """Sync all calendars: asked for by a person, at most once in ten minutes."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from sync import jobs
-from sync.calendars import store
+from sync.calendars import run, store
+from sync.calendars.pull import pull as real_pull
 from tests.calendars import CALENDARS
 from tests.cloud import NewTenant
 from tests.house import Answer, House
@@ -66,7 +68,7 @@ def test_two_at_once(portal: House) -> None:
 
     assert {answer.status for answer in answers} <= {202, 429}
     runs = portal.get(f"connections/{NAME}/runs?sync=calendars")["items"]
-    assert len([run for run in runs if run["mode"] == "full"]) == 1
+    assert len([one for one in runs if one["mode"] == "full"]) == 1
     assert {answer.json["id"] for answer in answers if answer.status == 202} == {runs[0]["id"]}
 
 
@@ -87,6 +89,55 @@ def test_asked_for_while_another_run_is_at_work(portal: House) -> None:
     portal.work()
 
     assert full_at(portal) != seen
+
+
+def test_joined_to_a_run_that_waits(portal: House) -> None:
+    """Pressed while another run is active, that run does it and shows it, and whoever presses again is given it."""
+    active = ask(portal, "delta").json["id"]
+    seen = full_at(portal)
+
+    presses = [ask(portal) for _ in range(2)]
+    portal.work()
+
+    assert [(one.status, one.json["id"], one.json["mode"]) for one in presses] == [(202, active, "full")] * 2
+    shown = portal.get(f"connections/{NAME}/runs/{active}")
+    assert (shown["mode"], shown["status"]) == ("full", "succeeded")
+    assert full_at(portal) != seen
+    assert problem(ask(portal)) == (429, "full-sync-too-soon")
+
+
+@pytest.mark.parametrize("moment", ["while a room is read", "at the very end"])
+def test_joined_to_a_run_at_work(portal: House, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """The same while a worker holds it, and for the run that follows where it came too late."""
+    presses: list[Answer] = []
+    executor = portal.app.executors["calendars"]
+
+    def press(at: str) -> None:
+        if (moment == at and not presses) or (presses and len(presses) < 3):
+            presses.append(ask(portal))
+
+    def pull(*args: Any, **kwargs: Any) -> Any:
+        found = real_pull(*args, **kwargs)
+        press("while a room is read")
+        return found
+
+    def late(work: jobs.Work) -> jobs.Finish | None:
+        finish = executor(work)
+        press("at the very end")
+        return finish
+
+    active = ask(portal, "delta").json["id"]
+    seen = full_at(portal)
+    monkeypatch.setattr(run, "pull", pull)
+    monkeypatch.setattr(portal.app, "executors", {**portal.app.executors, "calendars": late})
+    portal.work()
+
+    assert full_at(portal) != seen
+    assert {(one.status, one.json["mode"]) for one in presses} == {(202, "full")}
+    assert len(presses) == 3
+    assert presses[0].json["id"] == active
+    runs = portal.get(f"connections/{NAME}/runs?sync=calendars")["items"]
+    assert {one["id"] for one in runs if one["mode"] == "full"} == {one.json["id"] for one in presses}
 
 
 def test_where_the_sync_is_off(portal: House) -> None:
