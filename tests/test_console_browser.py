@@ -6,6 +6,7 @@ CONSOLE_BROWSER=/usr/bin/chromium .venv/bin/pytest tests/test_console_browser.py
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from local.stack import Stack
 from tests.cloud import ROOT
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 BROWSER = os.environ.get("CONSOLE_BROWSER")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -203,6 +204,35 @@ if BROWSER:
         expect(card).to_contain_text("BoardroomOff")
         card.get_by_role("button", name="Remove").click()
         expect(page.get_by_text("No room is linked to a calendar yet.")).to_be_visible()
+
+    def test_a_room_whose_first_run_is_over_before_the_page_looks(page: "Page", stack: Stack) -> None:
+        """A room that is shown as pending is looked at again, with the focus where it was."""
+        connect(page, "quick")
+        expect(page.get_by_text("Sign-in works and every enabled sync").last).to_be_visible()
+        enable_and_run(page, "Calendars")
+
+        def late(route: "Route") -> None:
+            """The rooms as they were before the run, told once it is over."""
+            answer = route.fetch()
+            rooms = answer.json()
+            headers = {"x-functions-key": stack.key}
+            while requests.get(answer.url, headers=headers, timeout=30).json()["items"][0]["status"] == "pending":
+                time.sleep(0.1)
+            rooms["items"][0]["status"] = "pending"
+            route.fulfill(response=answer, json=rooms)
+
+        page.route("**/connections/quick/rooms", late, times=1)
+        page.get_by_role("button", name="Link a room").click()
+        form = page.get_by_role("dialog", name="Link a room")
+        form.get_by_label("Room of the tenant").select_option(label="Board room, building 18, 14 seats")
+        form.get_by_role("button", name="Save").click()
+        card = page.locator("[data-room=boardroom]")
+        edit = card.get_by_role("button", name="Edit")
+        edit.focus()
+
+        expect(card).to_contain_text("Active", timeout=30_000)
+        expect(edit).to_be_focused()
+        expect(page.get_by_role("button", name="Sync all calendars")).to_be_visible()
 
     def test_field_errors_are_shown_at_their_fields(page: "Page") -> None:
         page.get_by_role("button", name="Add a connection").click()
