@@ -28,6 +28,7 @@ from storage.tables import Conflict, Table, Tables, Write
 from sync import connections, directory, photos, subscriptions
 from sync.calendars import polling
 from sync.calendars import run as calendars
+from sync.calendars.store import load_states
 from sync.connections import REMOVAL, Connection
 from sync.contacts.run import run_contacts
 from sync.errors import Deferred, RequestError, SignInError, TenantsyncError
@@ -240,8 +241,12 @@ class App:
             connections.save(self, replace(connection, status="expired" if lapsed else "failed"))
 
     def _has_worked(self, name: str) -> bool:
-        """Whether any sync of the connection has ever come to an end: a new credential is tried before it is taken."""
-        return any(row.get("j_cursor") for row in self.tables.data.scan(name, STATE))
+        """Whether any sync of the connection has ever come to an end, for calendars that of a room: a new credential is
+        tried before it is taken.
+        """
+        data = self.tables.data
+        ended = any(row.get("j_cursor") for row in data.scan(name, STATE))
+        return ended or any(state.synced_at for state in load_states(data, name).values())
 
     def create(self) -> None:
         """Make the tables, the queues and the container that are missing."""

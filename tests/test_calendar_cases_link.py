@@ -180,6 +180,29 @@ def test_secret_expired(office: Office) -> None:
     assert office.reservations() == before
 
 
+def test_secret_revoked(office: Office) -> None:
+    """A secret that worked and was removed has lapsed, also where rooms are all that is synced."""
+    key = office.tenant.app["secrets"][0]["keyId"]
+    office.tenant.control.delete(f"apps/{office.tenant.client_id}/secrets/{key}")
+    office.house.app.forget_sign_in(NAME)
+
+    office.sync()
+
+    assert office.house.get(f"connections/{NAME}")["status"] == "expired"
+    assert office.status() == ("error", "credential")
+
+
+def test_secret_that_never_worked(make_office: Callable[..., Office]) -> None:
+    """It has failed, not lapsed."""
+    office = make_office()
+    key = office.tenant.app["secrets"][0]["keyId"]
+    office.tenant.control.delete(f"apps/{office.tenant.client_id}/secrets/{key}")
+
+    office.link()
+
+    assert office.house.get(f"connections/{NAME}")["status"] == "failed"
+
+
 def test_subscription_refused_with_extension_error(reachable: Office) -> None:
     """First round fine; Active `polling_only`."""
     office = reachable

@@ -7,7 +7,7 @@ import pytest
 from tests.calendars import CALENDARS
 from tests.cloud import NewTenant, TestTenant
 from tests.house import House
-from tests.rooms import NAME, link, pointers
+from tests.rooms import NAME, ROOMS, link, pointers
 
 CHECK = f"connections/{NAME}/check"
 
@@ -74,19 +74,39 @@ def test_missing_rights(portal: House, tenant: TestTenant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "code"),
+    ("change", "finding", "status"),
     [
-        ({"denied": True}, "room-denied"),
-        ({"mailbox": "none"}, "mailbox-not-found"),
-        ({"mailbox": "onPremises"}, "mailbox-not-found"),
+        ({"denied": True}, ("error", "room-denied"), "limited"),
+        ({"mailbox": "none"}, ("warning", "mailbox-not-found"), "confirmed"),
+        ({"mailbox": "onPremises"}, ("warning", "mailbox-not-found"), "confirmed"),
     ],
 )
-def test_a_room_that_is_out_of_reach(portal: House, tenant: TestTenant, change: dict[str, Any], code: str) -> None:
-    """A room's mailbox that is closed, or none, is an error with what to do."""
+def test_a_room_that_is_out_of_reach(
+    portal: House, tenant: TestTenant, change: dict[str, Any], finding: tuple[str, str], status: str
+) -> None:
+    """A room's mailbox that is closed is an error, as a permission that is missing; a wrong address is the room's own."""
     tenant.control.patch(f"mailboxes/room1@{tenant.domain}", change)
 
-    assert check(portal)["calendar"] == ("error", code)
-    assert report(portal)["status"] == "limited"
+    assert check(portal)["calendar"] == finding
+    assert report(portal)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("change", "finding", "status"),
+    [
+        ({}, ("warning", "mailbox-not-found"), "confirmed"),
+        ({"denied": True}, ("error", "room-denied"), "limited"),
+    ],
+)
+def test_one_room_with_a_wrong_address(
+    portal: House, tenant: TestTenant, change: dict[str, Any], finding: tuple[str, str], status: str
+) -> None:
+    """Another room tells what the app may do; the wrong address is told of where that leaves nothing worse."""
+    link(portal, "ash", externalCalendar=f"nobody@{tenant.domain}")
+    tenant.control.patch(f"mailboxes/room1@{tenant.domain}", change)
+
+    assert check(portal)["calendar"] == finding
+    assert (report(portal)["status"], report(portal)["permissions"]["missing"]) == (status, {})
 
 
 def test_graph_that_does_not_answer(portal: House, tenant: TestTenant) -> None:
@@ -122,6 +142,22 @@ class TestScope:
 
         assert (found["calendar"], found["scope"]) == (("ok", "room-reached"), ("ok", "mailbox-scope-proven"))
         assert (report(portal)["status"], report(portal)["permissions"]["missing"]) == ("confirmed", {})
+
+    def test_a_role_in_exchange_before_any_room(self, portal: House, tenant: TestTenant) -> None:
+        """The same before a room is linked, by the first room of the tenant: nobody is told to widen what was narrowed."""
+        portal.call("DELETE", f"{ROOMS}/oak")
+        set_scope(tenant, *(f"room{number}@{tenant.domain}" for number in (1, 2)), roles=["Place.Read.All"])
+
+        assert check(portal) == {"places": ("ok", "places-listed"), "calendar": ("ok", "room-reached")}
+        assert (report(portal)["status"], report(portal)["permissions"]["missing"]) == ("confirmed", {})
+
+    def test_no_role_anywhere(self, portal: House, tenant: TestTenant) -> None:
+        """Where no room opens the permission is missing, and no room is blamed."""
+        portal.call("DELETE", f"{ROOMS}/oak")
+        tenant.control.patch(f"apps/{tenant.client_id}", {"roles": ["Place.Read.All"]})
+
+        assert check(portal) == {"places": ("ok", "places-listed")}
+        assert report(portal)["permissions"]["missing"] == {"calendars": ["Calendars.ReadWrite"]}
 
     def test_reading_alone(self, portal: House, tenant: TestTenant) -> None:
         """A consent to read calendars opens rooms, but does not make up for the one to write."""

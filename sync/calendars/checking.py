@@ -1,6 +1,6 @@
 """Check connection, for calendars: the tenant's rooms, the calendar of a room, and that other mailboxes are closed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LIST_ROOMS = frozenset({"Place.Read.All", "Place.ReadWrite.All"})
 CALENDARS = "Calendars.ReadWrite"
+ROOMS = 5  # asked at most, until one has a mailbox
 _LATER = "Check again in some minutes."
 _NEW_GRANT = "A new grant may take up to an hour to work; then check again."
 
@@ -40,25 +41,41 @@ def probe(app: "App", connection: str, graph: "GraphClient", granted: Collection
     if outside in rooms:
         raise RequestError("This mailbox is a room", fields=[("/outsideMailbox", "must not be a room that is linked")])
     now = app.clock()
-    room = _access(graph, rooms[0], now) if rooms else None
     has_role = any(role.startswith("Calendars.") for role in granted)
+    places, listed = _places(graph) if LIST_ROOMS & set(granted) else (None, [])
+    room, lost = _first_access(graph, rooms[:ROOMS], now)
+    if not rooms and not has_role and listed:
+        room = "open" if _access(graph, listed[0], now) == "open" else None
+    shown = room is not None and (has_role or room != "denied")
     findings = [
-        *([_places(graph)] if LIST_ROOMS & set(granted) else []),
-        *([_calendar(room)] if room is not None and (has_role or room != "denied") else []),
+        *([places] if places else []),
+        *([_calendar(room, lost)] if room is not None and shown else []),
         *([_scope(_access(graph, outside, now), room)] if outside else []),
     ]
     return Probe(findings, scoped=room == "open" and not has_role)
 
 
-def _places(graph: "GraphClient") -> FindingOut:
+def _first_access(graph: "GraphClient", rooms: Sequence[str], now: datetime) -> tuple[Access | None, int]:
+    """The way into the first of these that has a mailbox, and how many before it have none; None where there is no room."""
+    found: Access | None = None
+    for lost, room in enumerate(rooms):
+        found = _access(graph, room, now)
+        if found != "missing":
+            return found, lost
+    return found, len(rooms)
+
+
+def _places(graph: "GraphClient") -> tuple[FindingOut, list[str]]:
+    """Whether the tenant's rooms can be listed, and the address of the first."""
     try:
-        graph.page("/places/microsoft.graph.room", params={"$top": "1"})
+        page = graph.page("/places/microsoft.graph.room", params={"$top": "1"})
     except Forbidden:
         detail = "Graph refuses to list the tenant's rooms although the token has the right."
-        return _finding("places", "error", "places-forbidden", detail, _NEW_GRANT)
+        return _finding("places", "error", "places-forbidden", detail, _NEW_GRANT), []
     except (GraphError, Deferred, SignInError):
-        return _finding("places", "warning", "places-unknown", "The tenant's rooms could not be listed.", _LATER)
-    return _finding("places", "ok", "places-listed", "The tenant's rooms can be listed.")
+        return _finding("places", "warning", "places-unknown", "The tenant's rooms could not be listed.", _LATER), []
+    listed = [address for one in page.items if isinstance(address := one.get("emailAddress"), str) and address]
+    return _finding("places", "ok", "places-listed", "The tenant's rooms can be listed."), listed
 
 
 def _access(graph: "GraphClient", mailbox: str, now: datetime) -> Access:
@@ -76,16 +93,19 @@ def _access(graph: "GraphClient", mailbox: str, now: datetime) -> Access:
     return "open"
 
 
-def _calendar(access: Access) -> FindingOut:
-    """What the way into the first active room says."""
+def _calendar(access: Access, lost: int) -> FindingOut:
+    """What the way into a room says, and how many rooms have no mailbox: that is each room's own trouble."""
     match access:
+        case "open" if lost:
+            detail = "The calendar of a room can be read; another room has no mailbox."
+            return _finding("calendar", "warning", "mailbox-not-found", detail, REMEDY["mailbox-not-found"])
         case "open":
             return _finding("calendar", "ok", "room-reached", "The calendar of a room can be read.")
         case "denied":
             return _finding("calendar", "error", "room-denied", "A room's mailbox is closed.", REMEDY["room-denied"])
         case "missing":
             detail = "A room has no mailbox."
-            return _finding("calendar", "error", "mailbox-not-found", detail, REMEDY["mailbox-not-found"])
+            return _finding("calendar", "warning", "mailbox-not-found", detail, REMEDY["mailbox-not-found"])
         case _:
             return _finding("calendar", "warning", "room-unknown", "A room's calendar could not be read.", _LATER)
 
