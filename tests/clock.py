@@ -1,6 +1,11 @@
-"""A clock for clients that wait."""
+"""A clock for clients that wait, and clients that do not."""
 
+import time
 from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync.graph.client import GraphClient
 
 START = datetime(2026, 4, 11, 19, 2, 2, tzinfo=UTC)
 
@@ -18,3 +23,11 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(round(seconds, 3))
         self.now += timedelta(seconds=seconds)
+
+
+def never_wait(patch: pytest.MonkeyPatch) -> None:
+    """Clients of Graph that are made from now on do not wait before they try again."""
+    defaults = GraphClient.__init__.__kwdefaults__
+    assert defaults is not None
+    assert defaults["sleep"] is time.sleep
+    patch.setitem(defaults, "sleep", lambda _seconds: None)

@@ -7,6 +7,7 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from sync import jobs
+from tests.clock import never_wait
 from tests.house import House
 from tests.office import HOUR, MINUTE, NAME, Office, make_office, office, span
 from tests.webhooks import Server, listening, webhooks
@@ -137,7 +138,7 @@ def test_room_403_still(office: Office) -> None:
 
 def test_a_new_room_that_does_not_answer(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again after five minutes, not at once, and says after an hour what is wrong."""
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
     office.tenant.control.post("faults", {"rate503": 1, "retryAfter": {"style": "seconds", "seconds": 0}})
     with office.counting() as count:
         office.link("elm", 1)
@@ -261,7 +262,7 @@ def test_graph_is_throttled(office: Office) -> None:
 
 def test_graph_is_unreachable(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """5xx never leaves Active until no success for 60 minutes."""
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
     office.tenant.control.post("faults", {"rate503": 1, "retryAfter": {"style": "seconds", "seconds": 0}})
 
     timer(office, 16 * MINUTE)

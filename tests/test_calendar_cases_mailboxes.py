@@ -5,6 +5,7 @@ section 7.
 import pytest
 
 from sync.calendars.model import PLACEHOLDER
+from tests.clock import never_wait
 from tests.office import (
     DAY,
     HOUR,
@@ -95,7 +96,7 @@ def test_c_on_post_403(make_office: Make, change: Json) -> None:
 @pytest.mark.parametrize("fault", ["rate503", "rateReset"])
 def test_c_on_post_fails(make_office: Make, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Timeout/5xx: retry the same mailbox, same transactionId, same payload; never fall back."""
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
     office = opened(make_office, "101")
     one = office.book(owner={"name": "Ann", "email": office.people[0]}, title="First")
     office.tenant.control.post("faults", {fault: 1, "retryAfter": {"seconds": 0}})
@@ -118,7 +119,7 @@ def test_c_on_post_fails(make_office: Make, monkeypatch: pytest.MonkeyPatch, fau
 
 def test_c_on_user_moves_before_the_answer_came(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base is what was sent, so an edit already made in Outlook counts as one; there is one reservation."""
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
     office = opened(make_office, "101")
     one = office.book(owner={"name": "Ann", "email": office.people[0]})
     office.tenant.control.post("faults", {"rateReset": 1})

@@ -14,6 +14,7 @@ from sync import jobs
 from sync.calendars import store
 from sync.errors import CursorExpired, Deferred, Forbidden
 from sync.graph.client import GraphClient
+from tests.clock import never_wait
 from tests.dying import Killed, Reaper, process
 from tests.house import Answer
 from tests.office import (
@@ -57,7 +58,7 @@ def lose_answers(office: Office, monkeypatch: pytest.MonkeyPatch, *, made: bool 
 
 
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
 
 
 # --- create ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.calendar_world import ROLES, World
+from tests.clock import never_wait
 from tests.cloud import Cloud
 from tests.house import House
 
@@ -76,7 +77,7 @@ def perform(world: World, operation: tuple[Any, ...]) -> None:
 def test_both_sides_come_to_agree(
     listening: House, cloud: Cloud, combination: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync.graph.client.time.sleep", lambda _seconds: None)
+    never_wait(monkeypatch)
     flags = {name: bool(combination >> (2 - place) & 1) for place, name in enumerate(FLAGS)}
 
     @settings(
