@@ -10,7 +10,7 @@ import pytest
 
 from storage.tables import Write
 from sync import jobs
-from sync.calendars import store
+from sync.calendars import occupancy, store
 from sync.calendars.model import Link, Reservation, RoomState, Times
 from sync.sync_settings import CalendarsSettings
 from tests.cloud import Cloud, NewTenant, TestTenant
@@ -119,6 +119,25 @@ def open_room(house: House, tenant: TestTenant, **fields: Any) -> House:
     house.work()
     assert house.get(f"{ROOMS}/oak")["status"] == "active"
     return house
+
+
+def removing(house: House, room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the room removed while the next request that looks whether a room is free is at work."""
+    look = occupancy.look
+
+    def looking(*args: Any) -> occupancy.Slots:
+        found = look(*args)
+        monkeypatch.setattr(occupancy, "look", look)
+        assert house.call("DELETE", f"{ROOMS}/{room}").status == 204
+        return found
+
+    monkeypatch.setattr(occupancy, "look", looking)
+
+
+def rows_of(house: House, room: str) -> list[str]:
+    """The keys of all rows about a room, but for that which tells the next run of it."""
+    rows = house.app.tables.data.scan(NAME, columns=())
+    return [row["key"] for row in rows if f"|{room}" in row["key"] and row["key"] != store.heard_key(room)]
 
 
 def listed(house: House, query: str = SPRING) -> list[dict[str, Any]]:

@@ -18,12 +18,15 @@ from tests.rooms import (
     START,
     at,
     book,
+    daily,
     link,
     make_reservation,
     pointers,
     portal,
     problem,
     put_reservation,
+    removing,
+    rows_of,
     standing,
     stored,
     to_send,
@@ -235,6 +238,16 @@ class TestClashes:
         assert problem(portal.call("POST", f"{ROOMS}/ash/reservations", BODY)) == (404, "room-not-found")
         assert link(portal)["status"] == "pending"
         assert portal.call("POST", OAK, BODY).status == 201
+
+    @pytest.mark.parametrize("fields", [{}, {"recurrence": daily(3)}, {"recurrence": daily(200)}])
+    def test_a_room_that_is_removed_meanwhile(
+        self, portal: House, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+    ) -> None:
+        """Nothing is made in a room that is removed before the reservation is stored."""
+        removing(portal, "oak", monkeypatch)
+
+        assert problem(portal.call("POST", OAK, {**BODY, **fields})) == (404, "room-not-found")
+        assert rows_of(portal, "oak") == []
 
     def test_two_at_once(self, portal: House) -> None:
         """Of several requests for one time at the same moment, one gets the room, whatever they are."""

@@ -1,10 +1,12 @@
 """Rooms that are removed, or get another calendar, while something that the portal cancelled waits to be sent."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from sync.calendars import rooms
+from sync.calendars import rooms, store
+from sync.calendars.parts import insert
 from sync.calendars.push import push
 from sync.calendars.visit import Visit
 from sync.errors import Deferred
@@ -181,6 +183,18 @@ def test_a_removal_that_ends_late(office: Office) -> None:
     office.send()
 
     assert office.only()["id"] == one["id"]
+    assert len(office.events()) == 1
+
+
+def test_what_nobody_says_was_removed(office: Office) -> None:
+    """Whatever is there of a room of which nothing says that it is, or was, goes with the next run."""
+    lost = replace(office.stored(office.book()), room="elm")
+    data = office.house.app.tables.data
+    data.commit(NAME, [insert(lost), store.touch_slots("elm"), *store.writes_to_send([lost])])
+
+    office.send()
+
+    assert left(office, "elm") == []
     assert len(office.events()) == 1
 
 

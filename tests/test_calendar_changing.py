@@ -25,6 +25,8 @@ from tests.rooms import (
     portal,
     problem,
     put_reservation,
+    removing,
+    rows_of,
     standing,
     stored,
     to_send,
@@ -397,6 +399,17 @@ class TestMove:
         assert problem(portal.call("PATCH", f"{OAK}/p", {"room": "elm"})) == (409, "series-stays")
         assert portal.call("PATCH", path, {"room": "elm"}, If_Match='"x"').status == 412
         assert portal.get(path) == made
+
+    @pytest.mark.parametrize("room", ["oak", "elm"])
+    def test_a_room_that_is_removed_meanwhile(self, portal: House, monkeypatch: pytest.MonkeyPatch, room: str) -> None:
+        """Where either room is removed before the move is stored, nothing is left in that one, and nothing has moved."""
+        made = book(portal)
+        removing(portal, room, monkeypatch)
+
+        assert problem(portal.call("PATCH", f"{OAK}/{made['id']}", {"room": "elm"})) == (404, "room-not-found")
+        assert rows_of(portal, room) == []
+        other, there = ("oak", [made["id"]]) if room == "elm" else ("elm", [])
+        assert to_send(portal, other) == there
 
     def test_all_day(self, portal: House) -> None:
         """An all-day reservation takes the same dates in its new room, midnight there."""

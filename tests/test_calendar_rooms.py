@@ -16,6 +16,7 @@ from tests.rooms import (
     ROOM,
     ROOMS,
     START,
+    book,
     connect,
     enable,
     link,
@@ -109,6 +110,14 @@ class TestPut:
         assert (changed.status, stale.status) == (200, 412)
         assert portal.get(f"{ROOMS}/oak")["displayName"] == "A"
         assert portal.call("DELETE", f"{ROOMS}/oak", If_Match=etag).status == 412
+
+    def test_what_happens_in_it(self, portal: House) -> None:
+        """A reservation makes no other version of its room."""
+        etag = portal.call("PUT", f"{ROOMS}/oak", ROOM).headers["ETag"]
+        book(portal)
+
+        assert portal.call("GET", f"{ROOMS}/oak").headers["ETag"] == etag
+        assert portal.call("PUT", f"{ROOMS}/oak", {**ROOM, "displayName": "A"}, If_Match=etag).status == 200
 
     @pytest.mark.parametrize(
         ("body", "expected"),

@@ -5,7 +5,7 @@ import re
 from storage.tables import encode_key
 from sync.calendars import booking, changing, listed, reservations, rooms, store
 from sync.calendars.desk import Desk, load, open_desk
-from sync.calendars.model import Reservation, Room
+from sync.calendars.model import Reservation
 from sync.calendars.models import (
     ROOM_PATTERN,
     PlaceOut,
@@ -33,11 +33,6 @@ def list_places(call: Call) -> Reply:
 # --- rooms -----------------------------------------------------------------------------------------------------------
 
 
-def room_of(call: Call, connection: str) -> tuple[Room, str]:
-    """The room in the path, with its etag. Raises RequestError `room-not-found`."""
-    return rooms.load(call.app, connection, call.path["room"])
-
-
 def list_rooms(call: Call) -> Reply:
     name = connection_of(call).name
     after = decode_cursor(call.query.cursor, _KEY) if call.query.cursor else ""
@@ -52,8 +47,8 @@ def list_rooms(call: Call) -> Reply:
 
 def get_room(call: Call) -> Reply:
     name = connection_of(call).name
-    room, etag = room_of(call, name)
-    return Reply(200, rooms.show(call.app, name, room), public_etag(etag))
+    room, _ = rooms.load(call.app, name, call.path["room"])
+    return Reply(200, rooms.show(call.app, name, room), public_etag(rooms.version(room)))
 
 
 def put_room(call: Call) -> Reply:
@@ -61,10 +56,12 @@ def put_room(call: Call) -> Reply:
     if not re.fullmatch(ROOM_PATTERN, call.path["room"]):
         told = "must be 1 to 64 letters, digits, -, _ or ."
         raise RequestError("The room's id in the address is not valid", fields=[("/room", told)])
-    room, etag, new = rooms.put(call.app, connection, call.path["room"], call.body, call.match)
+    room, new = rooms.put(call.app, connection, call.path["room"], call.body, call.match)
     rooms.start_run(call.app, connection, rooms.settings_of(call.app, connection.name))
     headers = {"Location": f"/api/connections/{connection.name}/rooms/{room.id}"} if new else {}
-    return Reply(201 if new else 200, rooms.show(call.app, connection.name, room), public_etag(etag), headers)
+    return Reply(
+        201 if new else 200, rooms.show(call.app, connection.name, room), public_etag(rooms.version(room)), headers
+    )
 
 
 def delete_room(call: Call) -> Reply:

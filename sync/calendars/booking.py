@@ -7,7 +7,7 @@ or freed there meanwhile. What Microsoft has to be told of is in the same transa
 from uuid import UUID, uuid5
 
 from sync.calendars import reservations, series, store
-from sync.calendars.commits import Step, transact
+from sync.calendars.commits import Step
 from sync.calendars.desk import Check, Desk
 from sync.calendars.model import Reservation
 from sync.calendars.models import ReservationIn
@@ -21,7 +21,7 @@ _IDS = UUID("0d6f6bb1-3c0e-4f3c-8f7e-0a7b6f1f6a57")
 def create(desk: Desk, wanted: ReservationIn, token: str) -> Reservation:
     """A new reservation, or a series with its occurrences; `token` names the request: repeated, it makes no second one.
 
-    Raises RequestError `room-inactive`, `room-busy`, `user-calendar-not-allowed`, and where something does not fit.
+    Raises RequestError `room-inactive`, `room-not-found`, `room-busy`, `user-calendar-not-allowed`, and where something does not fit.
     """
     desk.must_be_active()
     reservation_id = str(uuid5(_IDS, f"{desk.name}\n{desk.room.id}\n{token}"))
@@ -40,7 +40,7 @@ def create(desk: Desk, wanted: ReservationIn, token: str) -> Reservation:
         return Step(None, [insert(made), claim, *store.writes_to_send([made]), *writes], told)
 
     try:
-        before, _ = transact(desk.app, desk.name, decide)
+        before, _ = desk.transact(decide)
     except RequestError:
         batch.take_back()
         raise

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from storage.tables import Write
 from sync.calendars import reservations, rules, series, store
-from sync.calendars.commits import Step, transact
+from sync.calendars.commits import Step
 from sync.calendars.desk import Check, Desk, Found, load
 from sync.calendars.model import Reservation
 from sync.calendars.models import ReservationPatch
@@ -50,7 +50,7 @@ def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match)
             writes.append(check.claim(wanted, lambda one: one.id == after.id)[0])
         return Step(after, writes, [_change(after, "updated")])
 
-    after, etag = transact(desk.app, desk.name, decide)
+    after, etag = desk.transact(decide)
     if batch.plan is not None:
         finish(desk, after.id, batch.plan)
     if etag:
@@ -131,7 +131,7 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
         ]
         return Step(here, writes, [_change(here, "updated")])
 
-    here, _ = transact(desk.app, desk.name, decide)
+    here, _ = to.transact(decide, desk)
     desk.start_run()
     return here
 
@@ -160,7 +160,7 @@ def cancel(desk: Desk, reservation_id: str, match: Match) -> None:
         first = [write(after, etag), store.touch_slots(desk.room.id), *_to_send(after)]
         return Step(None, [*first, *writes], [_change(after, "deleted"), *changes])
 
-    transact(desk.app, desk.name, decide)
+    desk.transact(decide)
     if batch.plan is not None:
         finish(desk, reservation_id, batch.plan)
     desk.start_run()

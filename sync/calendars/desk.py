@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
 from storage.tables import Write
 from sync.calendars import occupancy, rooms, store
 from sync.calendars.clashes import clashing
+from sync.calendars.commits import Step, transact
 from sync.calendars.model import Policy, Reservation, Room, Times
 from sync.calendars.terms import policy_of, window_of
 from sync.errors import RequestError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sync.wiring import App
 
 Found = tuple[Reservation, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,23 @@ class Desk:
                 status=409,
                 remedy="Switch the room on first.",
             )
+
+    def transact(self, decide: Callable[[], Step[T]], *others: "Desk") -> tuple[T, str]:
+        """Commit as `commits.transact` does while this room and the others are there. Raises RequestError `room-not-found`
+        where one has been removed meanwhile.
+        """
+        wanted = [desk.room.id for desk in (self, *others)]
+        there = [Write("update", store.room_key(room)) for room in wanted]
+        attempts = count()
+
+        def among_these() -> Step[T]:
+            if next(attempts):
+                for room in wanted:
+                    rooms.load(self.app, self.name, room)
+            step = decide()
+            return replace(step, writes=[*step.writes, *there]) if step.writes else step
+
+        return transact(self.app, self.name, among_these)
 
     def start_run(self) -> None:
         rooms.start_run(self.app, self.connection, self.settings)

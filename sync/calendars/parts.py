@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from storage.tables import TRANSACTION_LIMIT, Conflict, Write
 from sync.calendars import store
-from sync.calendars.commits import Step, transact
+from sync.calendars.commits import Step
 from sync.calendars.desk import Desk
 from sync.calendars.model import Reservation
 from sync.feed import Change
@@ -92,14 +92,14 @@ def take_away(desk: Desk, ids: Collection[str]) -> None:
 
 
 def finish(desk: Desk, series_id: str, plan: Plan) -> None:
-    """Write what `plan` still finds to be done after the transaction of the series. Raises Conflict."""
+    """Write what `plan` still finds to be done after the transaction of the series. Raises Conflict, RequestError `room-not-found`."""
 
     def decide() -> Step[bool]:
         stored = load_parts(desk, series_id)
         part = next(_split(plan([one for one, _ in stored.values()])), [])
         return Step(bool(part), *_writes(part, stored))
 
-    while transact(desk.app, desk.name, decide)[0]:
+    while desk.transact(decide)[0]:
         continue
 
 

@@ -1,5 +1,6 @@
 """Rooms as the admin links them: set up, shown with what their sync has come to, and removed; and those of the tenant."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -56,6 +57,11 @@ def load(app: "App", connection: str, room: str) -> tuple[Room, str]:
     if found is None:
         raise not_found()
     return found
+
+
+def version(room: Room) -> str:
+    """What its ETag stands for: the room as the admin set it up, whatever happens in it."""
+    return json.dumps(store.room_row(room))
 
 
 def settings_of(app: "App", connection: str) -> CalendarsSettings:
@@ -139,15 +145,15 @@ def show_all(app: "App", connection: str, rooms: Sequence[Room]) -> list[RoomOut
 
 def put(
     app: "App", connection: "Connection", room_id: str, wanted: RoomIn, match: Callable[[str], None]
-) -> tuple[Room, str, bool]:
-    """Store the room; what it is now, its etag, and whether it is new. `match` raises where the stored one must not
+) -> tuple[Room, bool]:
+    """Store the room; what it is now, and whether it is new. `match` raises where the stored one must not
     be replaced. Raises RequestError `duplicate-mailbox`, Conflict.
     """
     data, name = app.tables.data, connection.name
 
     def decide() -> Step[tuple[Room, bool]]:
         former, etag = store.load_room(data, name, room_id) or (None, None)
-        match(etag or "")
+        match(version(former) if former else "")
         removed = None
         if former is None:
             same = store.load_state(data, name, room_id)[0].mailbox == wanted.external_calendar
@@ -164,8 +170,7 @@ def put(
         changes = [Change("room", room_id, "updated" if former else "created")] if room != former else []
         return Step((room, former is None), writes, changes)
 
-    (room, new), etag = transact(app, name, decide)
-    return room, etag, new
+    return transact(app, name, decide)[0]
 
 
 def _decide(room_id: str, wanted: RoomIn, former: Room | None, zone: str, now: datetime, *, anew: bool) -> Room:
@@ -221,7 +226,7 @@ def remove(app: "App", connection: str, room_id: str, match: Callable[[str], Non
 
     def decide() -> Step[None]:
         room, etag = load(app, connection, room_id)
-        match(etag)
+        match(version(room))
         writes = [
             Write("delete", store.room_key(room_id), etag=etag),
             Write("replace", store.removed_key(room_id), {**store.room_row(room), "at": app.clock()}),
@@ -234,19 +239,18 @@ def remove(app: "App", connection: str, room_id: str, match: Callable[[str], Non
 
 
 def finish_removal(app: "App", connection: str, room_id: str, *, keep: bool) -> dict[str, str]:
-    """Delete what is left here of a removed room. What says that it was removed stays while it has a state, from which
-    the next run learns of its subscription.
+    """Delete what is left here of a room that is not there. What says that it was removed stays while it has a state,
+    from which the next run learns of its subscription.
 
     With `keep`, what is cancelled and was not sent yet stays, too, unless the room was off: its ids, with the etags of
     the rows that say that they wait.
     """
     data = app.tables.data
     gone, (state, known) = store.load_removed(data, connection, room_id), store.load_state(data, connection, room_id)
-    if gone is None:
+    if gone is None and store.load_room(data, connection, room_id) is not None:  # the id is used again
         return {}
-    waits, needed = (
-        _cancels(data, connection, room_id) if keep and gone[0].active and state.window_start else ({}, set())
-    )
+    sends = keep and gone is not None and gone[0].active and state.window_start is not None
+    waits, needed = _cancels(data, connection, room_id) if sends else ({}, set())
     for prefix, kept in ((store.reservation_key(room_id, ""), needed), (store.send_key(room_id, ""), waits.keys())):
         while _sweep(app, connection, room_id, prefix, kept):
             continue
@@ -273,17 +277,17 @@ def _sweep(app: "App", connection: str, room_id: str, prefix: str, kept: Collect
     data = app.tables.data
 
     def decide() -> Step[int]:
+        rows = data.page(connection, prefix, top=_SWEPT + len(kept))
         gone = data.get(connection, store.removed_key(room_id))
-        if gone is None:  # the id is used again
+        if gone is None and store.load_room(data, connection, room_id) is not None:  # the id is used again
             return Step(0)
-        rows = data.page(connection, prefix, top=_SWEPT + len(kept), columns=("status",))
         over = {name: row for row in rows if (name := decode_key(row["key"].rpartition("|")[2])) not in kept}
         some = dict(islice(over.items(), _SWEPT))
         shown = [name for name, row in some.items() if row.get("status", "cancelled") != "cancelled"]
-        writes = [Write("delete", row["key"]) for row in some.values()]
-        still = Write("update", store.removed_key(room_id), etag=gone["etag"])
+        writes = [Write("delete", row["key"], etag=row["etag"]) for row in some.values()]
+        still = [Write("update", store.removed_key(room_id), etag=gone["etag"])] if gone else []
         return Step(
-            len(some), [still, *writes] if some else [], [Change("reservation", one, "deleted") for one in shown]
+            len(some), [*still, *writes] if some else [], [Change("reservation", one, "deleted") for one in shown]
         )
 
     return transact(app, connection, decide)[0]
