@@ -161,15 +161,20 @@ def test_linked_anew(cancelled: Office) -> None:
     assert not [key for key in left(cancelled) if key.startswith(("removed", "todo"))]
 
 
-def test_linked_anew_to_another_calendar(cancelled: Office) -> None:
-    """What waited for the former one is let go."""
-    cancelled.deny("oak")
-    remove(cancelled)
+@pytest.mark.parametrize("closed", [False, True])
+def test_linked_anew_to_another_calendar(cancelled: Office, closed: bool) -> None:
+    """What waits is sent to the former calendar, and let go where that is out of reach."""
+    if closed:
+        cancelled.deny("oak")
+        remove(cancelled)
+    else:
+        assert cancelled.portal("DELETE", "rooms/oak").status == 204
 
     cancelled.link("oak", 1)
 
     assert cancelled.status()[0] == "active"
-    assert cancelled.reservations(status="any") == []
+    assert len(cancelled.events(cancelled.rooms[0])) == closed
+    assert cancelled.reservations() == []
     assert not [key for key in left(cancelled) if key.startswith(("removed", "todo"))]
 
 

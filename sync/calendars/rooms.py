@@ -156,8 +156,7 @@ def put(
         match(version(former) if former else "")
         removed = None
         if former is None:
-            same = store.load_state(data, name, room_id)[0].mailbox == wanted.external_calendar
-            finish_removal(app, name, room_id, keep=same)
+            finish_removal(app, name, room_id, keep=True)
             removed = data.get(name, store.removed_key(room_id))
         anew = former is not None and _has_failed(store.load_state(data, name, room_id)[0])
         room = _decide(room_id, wanted, former, connection.time_zone, app.clock(), anew=anew)
