@@ -250,7 +250,7 @@ def list_contact_groups(call: Call) -> Reply:
 
 def create_contact(call: Call) -> Reply:
     name = connection_of(call).name
-    row = own.create(call.app, name, call.body)
+    row = own.create(call.app, name, call.body, call.token)
     address = f"/api/connections/{name}/contacts/{row['key'][len(OWN) :]}"
     return _contact(call, row, 201, Location=address)
 

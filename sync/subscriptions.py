@@ -335,4 +335,4 @@ def _have_renewed(app: "App", connection: str, rooms: Iterable[str], now: dateti
     waiting = [room for room, state in states.items() if state.subscription and decide(state, now) != "keep"]
     app.tables.data.commit_in_parts(connection, [Write("merge", heard_key(room), {"at": now}) for room in waiting])
     if waiting:
-        jobs.start(app, connection, SYNC, trigger="timer")
+        jobs.start(app, connection, SYNC, trigger="timer", checkpoint=jobs.WAITING)

@@ -152,7 +152,7 @@ def test_a_new_room_that_does_not_answer(office: Office, monkeypatch: pytest.Mon
     timer(office, 61 * MINUTE)
     assert office.status("elm") == ("error", "unreachable")
     office.tenant.control.post("faults", {})
-    timer(office, 6 * MINUTE)
+    timer(office, 16 * MINUTE)
     assert office.status("elm") == ("active", "polling-only")
 
 
@@ -273,7 +273,7 @@ def test_graph_is_unreachable(office: Office, monkeypatch: pytest.MonkeyPatch) -
     assert office.status() == ("error", "unreachable")
 
     office.tenant.control.post("faults", {})
-    timer(office, 6 * MINUTE)
+    timer(office, 17 * MINUTE)
     assert office.status() == ("active", "polling-only")
 
 

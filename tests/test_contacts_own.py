@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from tests.cloud import NewTenant, TestTenant
 from tests.house import House
@@ -48,6 +49,23 @@ def test_create_and_read(house: House, tenant: TestTenant) -> None:
     assert create(house)["id"] != made["id"]
     short = house.call("POST", PATH, {"displayName": "Short"}).json
     assert (short["mobilePhone"], short["mail"]) == (None, None)
+
+
+def test_a_request_that_failed(house: House, tenant: TestTenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was answered with a fault after its write makes no second contact when it is repeated under its key."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ServiceRequestError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sync.api_copies._contact", fail)
+        assert house.call("POST", PATH, FULL, Idempotency_Key="k").status == 503
+    (made,) = house.get(f"{PATH}?azureState=none")["items"]
+
+    again = house.call("POST", PATH, FULL, Idempotency_Key="k")
+
+    assert (again.status, again.json) == (201, made)
+    assert house.get(f"{PATH}?azureState=none")["items"] == [made]
 
 
 def test_edit(house: House, tenant: TestTenant) -> None:

@@ -10,7 +10,7 @@ from sync.calendars.mailboxes import event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import MOVED, ended_there
 from sync.calendars.model import Reservation
 from sync.calendars.outcomes import roll_back
-from sync.calendars.store import load_reservation, reservation_key
+from sync.calendars.store import load_reservation, load_room, reservation_key
 from sync.calendars.updates import is_in_room, may_write
 from sync.calendars.visit import Visit
 from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
@@ -22,7 +22,7 @@ def cancel(visit: Visit, one: Reservation) -> None:
     move = _outcome(arrival)
     if arrival is not None and move == "under-way":
         visit.waits_for.add(arrival[0].room)
-    elif arrival is not None and move == "refused":
+    elif arrival is not None and move == "refused" and _has_room(visit):
         _come_back(visit, one, *arrival)
     elif not may_write(visit, one):
         roll_back(visit, one, "organizer-locked")
@@ -111,6 +111,11 @@ def _outcome(arrival: tuple[Reservation, str] | None) -> Literal["done", "under-
     if not arrival[0].live:
         return "refused"
     return "done" if arrival[0].link.state in ("linked", "updating") else "under-way"
+
+
+def _has_room(visit: Visit) -> bool:
+    """Whether the room itself is still there: nothing comes back to one that was removed."""
+    return load_room(visit.work.app.tables.data, visit.work.connection, visit.room.id) is not None
 
 
 def _come_back(visit: Visit, old: Reservation, refused: Reservation, etag: str) -> None:

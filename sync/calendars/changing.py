@@ -99,7 +99,7 @@ def _had(there: Stored, one: Reservation) -> bool:
 def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, match: Match) -> Reservation:
     """The reservation with what `patch` names, in the room of the desk `to`; its id stays.
 
-    Raises as `edit` does, and RequestError `room-inactive`, `series-stays`.
+    Raises as `edit` does, and RequestError `room-inactive`, `series-stays`, `being-sent`.
     """
     to.must_be_active()
     check, data = Check(to), desk.app.tables.data
@@ -117,6 +117,7 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
         revised = reservations.revise(known, patch, to.room.time_zone, desk.now)
         rules.check_change(known, revised, desk.policy)
         rules.check_reach(known, desk.policy)
+        rules.check_sent(known)
         former, former_etag = store.load_reservation(data, desk.name, to.room.id, known.id) or (None, None)
         here = rules.moved(known, revised, to.room, former, desk.now)
         left = rules.left_behind(known, to.room.id, desk.now)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from storage.tables import Conflict, Write
 from sync.calendars import store
+from sync.calendars.failing import backoff
 from sync.calendars.model import Link, LinkState, RoomState, Times
 from sync.calendars.push import push
 from sync.calendars.rooms import finish_removal
@@ -16,7 +17,6 @@ from sync.jobs import Work
 from sync.subscriptions import Subscriber
 from sync.sync_settings import CalendarsSettings
 
-RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=6)
 LAST_TRIES = timedelta(days=1)
 _CANCELS = frozenset({"deleting"})
 
@@ -26,7 +26,7 @@ def leave(work: Work, room: str, state: RoomState, todo: Todo, *, removed: bool)
     data, key = work.app.tables.data, store.state_key(room)
     if state.subscription or removed:
         Subscriber(work.graph, work.app, work.connection).remove(room)
-    after = replace(state, subscription=None)
+    after = replace(state, subscription=None, look_again=None)
     if not removed:
         work.claim.commit(work.now(), [Write("replace", key, store.state_row(after))])
     elif store.load_state(data, work.connection, room)[1] is not None:
@@ -71,8 +71,7 @@ def send_last(
 
 def _try_later(work: Work, room: str, state: RoomState) -> RoomState:
     """The state of a removed room whose calendar is out of reach."""
-    wait = min(RETRY * 2 ** min(state.failures, 10), LONGEST_RETRY)
-    later = replace(state, failures=state.failures + 1, retry_at=work.now() + wait)
+    later = replace(state, failures=state.failures + 1, retry_at=work.now() + backoff(state.failures))
     work.claim.commit(work.now(), [Write("replace", store.state_key(room), store.state_row(later))])
     return later
 
@@ -94,9 +93,10 @@ def _send_cancels(visit: Visit) -> bool:
 
 def follow_settings(visit: Visit) -> None:
     """The room's calendar or time zone may be another one than when it was last looked at."""
+    changed = visit.state.since != visit.room.since or visit.state.status == "error"  # then it may not be followed yet
     if visit.state.mailbox != visit.mailbox:
         _move_in(visit)
-    if visit.state.since != visit.room.since:
+    if changed:
         _rezone(visit)
 
 

@@ -130,7 +130,9 @@ class Ledger:
 
     def purge(self, now: datetime) -> None:
         """Forget what ended for good 30 days ago: until then its event may come back. Raises Conflict."""
-        over = [one for one in self if not one.live and one.link.state == "gone" and one.updated_at <= now - GONE_KEPT]
+        needed = {one.series for one in self if one.live}
+        ended = [one for one in self if not one.live and one.link.state == "gone" and one.id not in needed]
+        over = [one for one in ended if one.updated_at <= now - GONE_KEPT]
         for at in range(0, len(over), _ROWS):
             part = over[at : at + _ROWS]
             writes = [Write("delete", reservation_key(self.room, one.id), etag=self._etags[one.id]) for one in part]

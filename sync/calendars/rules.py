@@ -50,6 +50,17 @@ def check_reach(known: Reservation, policy: Policy) -> None:
         raise _locked()
 
 
+def check_sent(known: Reservation) -> None:
+    """Raises RequestError `being-sent` where a meeting may be in its owner's calendar, and nobody knows as which."""
+    if known.link.state == "creating" and known.link.organizer == "user" and not unsent(known):
+        raise RequestError(
+            "The reservation is being sent to its owner's calendar",
+            code="being-sent",
+            status=409,
+            remedy="Try again in a minute.",
+        )
+
+
 def _locked() -> RequestError:
     return RequestError(
         "The meeting is in its organizer's calendar",

@@ -6,7 +6,7 @@ that was sent.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from storage.tables import Conflict, Row, Write
 from sync.calendars import store
-from sync.calendars.leaving import LONGEST_RETRY, RETRY, follow_settings, leave, send_last
+from sync.calendars.failing import refused, unanswered
+from sync.calendars.leaving import follow_settings, leave, send_last
 from sync.calendars.model import Room, RoomState
 from sync.calendars.pacing import FULL_START, PAUSE, READ_START, SYNC
 from sync.calendars.polling import NEVER, POLL_START, interval, poll_sooner
@@ -25,7 +26,7 @@ from sync.calendars.store import Todo, load_rooms, load_states, load_todos
 from sync.calendars.terms import window_of
 from sync.calendars.visit import Denials, Visit
 from sync.due import move_poll, next_poll
-from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError, TenantsyncError
+from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError
 from sync.jobs import Finish, Work
 from sync.runs import STATE, LogLine
 from sync.subscriptions import Subscriber, asked_of, decide
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(seconds=60)
 REREAD = timedelta(seconds=2)
-PATIENCE = timedelta(minutes=60)
 ATTEMPTS = 3
 QUIET_ROOMS = 40
 STUCK = 1000
@@ -225,9 +225,12 @@ def run_calendars(work: Work) -> Finish | None:
     board.flush()
     if not board.settings.enabled:
         return Finish({})
-    again = min([state.look_again for state in board.states.values() if state.look_again], default=NEVER)
+    waits = [board.state(room.id).look_again for room in board.rooms.values() if room.active]
+    again = min([at for at in waits if at], default=NEVER)
     polled = {} if work.run.dry_run else _poll_in_time(board)
-    return Finish({"look_again": again, "j_stuck": sorted(board.stuck)[:STUCK], SEEN: board.read_at, **polled})
+    held = {room: sorted(etags & board.stuck)[:STUCK] for room, etags in board.held_up.items()}
+    stuck = {"j_stuck": sorted(board.stuck)[:STUCK], "j_held": held}
+    return Finish({"look_again": again, SEEN: board.read_at, **stuck, **polled})
 
 
 def _poll_in_time(board: Board) -> Row:
@@ -248,9 +251,14 @@ def waiting(app: "App", connection: str) -> float | None:
         rooms, known = {room.id: room for room in load_rooms(data, connection)}, load_states(data, connection)
         active = {name for name, room in rooms.items() if room.active}
         states = {room: state for room, state in known.items() if room in active}
+        stuck, held = set(row.get("j_stuck") or ()), _held(row, active)
         for room in todos.keys() & active:
-            soon = now if _is_new(todos[room], set(row.get("j_stuck") or ())) else now + LOOK_AGAIN
-            waits.append(states.get(room, RoomState()).retry_at or soon)
+            own = states.get(room, RoomState()).retry_at
+            others = {held.get(etag, room) for etag in todos[room].sends.values()} - {None}
+            if own or _is_new(todos[room], stuck):
+                waits.append(own or now)
+            else:
+                waits += [(other and states.get(other, RoomState()).retry_at) or now + LOOK_AGAIN for other in others]
         removed = [known[room] for room in todos.keys() & known.keys() if room not in rooms]
         waits += [state.retry_at for state in removed if state.retry_at]
         # A full sync that was asked for while the last rooms of a run were looked at.
@@ -261,6 +269,12 @@ def waiting(app: "App", connection: str) -> float | None:
     if again > NEVER:
         waits.append(again)
     return max((min(waits) - now).total_seconds(), 0) if waits else None
+
+
+def _held(row: Row, active: Collection[str]) -> dict[str, str | None]:
+    """For which room what waits in another one waits, by etag; None for one that is off: whoever saves it starts a run."""
+    held: Mapping[str, list[str]] = row.get("j_held") or {}
+    return {etag: room if room in active else None for room, etags in held.items() for etag in etags}
 
 
 def _is_new(todo: Todo, stuck: set[str]) -> bool:
@@ -283,15 +297,15 @@ def _look_at(board: Board, key: str, why: frozenset[Reason]) -> bool:
         return _try(board, room, why)
     except Forbidden:
         _doubt_token(board)
-        _fail(board, room, "room-denied")
+        _refuse(board, room, "room-denied")
     except NotFound:
-        _fail(board, room, "mailbox-not-found")
+        _refuse(board, room, "mailbox-not-found")
     except Deferred as error:
         if error.throttled or error.code == "storage-busy":
             raise
-        _stumble(board, room, error)
+        _store_failure(board, room, unanswered(room, board.state(room.id), board.work.now()), error.code)
     except GraphError as error:
-        _stumble(board, room, error)
+        _store_failure(board, room, unanswered(room, board.state(room.id), board.work.now()), error.code)
     return True
 
 
@@ -430,43 +444,8 @@ def _doubt_token(board: Board) -> None:
         board.work.app.forget_sign_in(board.work.connection)
 
 
-def _fail(board: Board, room: Room, detail: str) -> None:
-    """The room's mailbox is out of reach for good: nothing is deleted, and it is tried again by and by."""
-    state = board.state(room.id)
-    wait = min(RETRY * 2 ** min(state.failures, 10), LONGEST_RETRY)
-    failed = replace(
-        state,
-        status="error",
-        detail=detail,
-        since=room.since,
-        mailbox=room.external_calendar,
-        delta_link="",
-        failures=state.failures + 1,
-        failed_at=board.work.now(),
-        retry_at=board.work.now() + wait,
-        full_at=board.work.now(),
-    )
-    _store_failure(board, room, failed, detail)
-
-
-def _stumble(board: Board, room: Room, error: TenantsyncError) -> None:
-    """Graph does not answer properly for this room. It stays as it is until that has lasted for an hour."""
-    now, state = board.work.now(), board.state(room.id)
-    since = state.failing_since or now
-    lost = now - since >= PATIENCE
-    failed = replace(
-        state,
-        status="error" if lost else state.status,
-        detail="unreachable" if lost else state.detail,
-        since=room.since if lost else state.since,
-        failing_since=since,
-        failures=state.failures + 1,
-        failed_at=now,
-        retry_at=now + RETRY,
-        full_at=now,
-        delta_link="" if lost else state.delta_link,
-    )
-    _store_failure(board, room, failed, error.code)
+def _refuse(board: Board, room: Room, detail: str) -> None:
+    _store_failure(board, room, refused(room, board.state(room.id), board.work.now(), detail), detail)
 
 
 def _store_failure(board: Board, room: Room, state: RoomState, reason: str) -> None:

@@ -15,11 +15,13 @@ DROPPED = "left-series"
 
 def is_there(part: Reservation, series: Reservation | None) -> bool:
     """Whether a reservation counts. An occurrence of the portal's own does with its series: it is written before it,
-    and taken away after it.
+    and taken away after it. What had taken place before its series ended in Outlook stays.
     """
     if part.origin != "portal" or not part.series or part.status == "cancelled":
         return True
-    return series is not None and series.status != "cancelled" and part.edition <= series.edition
+    if series is None or part.edition > series.edition:
+        return False
+    return series.status != "cancelled" or (series.link.cause != LOCAL and part.link.state == "linked")
 
 
 def expand(

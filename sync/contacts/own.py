@@ -1,9 +1,9 @@
 """The portal's own contacts: kept beside the imported ones, never touched by a sync."""
 
-import secrets
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
-from storage.tables import Row, Write, encode_key
+from storage.tables import Conflict, Row, Write, encode_key
 from sync.contacts.run import CONTACT, OWN
 from sync.contacts.tree import fold
 from sync.errors import RequestError
@@ -12,13 +12,21 @@ from sync.models import ContactIn, ContactPatch
 if TYPE_CHECKING:
     from sync.wiring import App
 
+_IDS = UUID("8e0a4f5e-64d0-4c0e-8b7c-5d8a1f0f3c42")
 
-def create(app: "App", connection: str, wanted: ContactIn) -> Row:
-    """A new contact, as its row. Raises Conflict."""
-    contact_id = secrets.token_hex(16)
+
+def create(app: "App", connection: str, wanted: ContactIn, token: str) -> Row:
+    """A new contact, as its row; `token` names the request: repeated, it makes no second one. Raises Conflict."""
+    key = OWN + uuid5(_IDS, f"{connection}\n{token}").hex
     row = _row(wanted.model_dump(by_alias=True))
-    etag = app.tables.data.commit(connection, [Write("insert", OWN + contact_id, row)])[0]
-    return {**row, "key": OWN + contact_id, "etag": etag}
+    try:
+        etag = app.tables.data.commit(connection, [Write("insert", key, row)])[0]
+    except Conflict:
+        made = app.tables.data.get(connection, key)
+        if made is None:
+            raise
+        return made
+    return {**row, "key": key, "etag": etag}
 
 
 def load(app: "App", connection: str, contact_id: str) -> Row:
