@@ -10,9 +10,12 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from storage.meter import METER, Meter
+from storage.tables import Write
 from sync import jobs
 from sync.calendars.model import Room, RoomState, Subscription
 from sync.calendars.polling import EVERY, SILENCE, plan
+from sync.due import next_poll, put_poll
+from sync.runs import STATE
 from tests.house import House
 from tests.office import DAY, DELTA, HOUR, MINUTE, NAME, Count, Office, make_office, office, span
 from tests.webhooks import listening, webhooks
@@ -254,6 +257,21 @@ class TestEnabling:
 
         assert reads(count) == 1
 
+    def test_disabled_while_a_run_ends(self, office: Office) -> None:
+        """A time to poll that a run sets although the sync was switched off beside it comes to nothing, once."""
+        office.settings(enabled=False)
+        polled = office.now() + MINUTE
+        put_poll(office.house.app, "calendars", NAME, polled)
+        data = office.house.app.tables.data
+        data.commit(NAME, [Write("update", STATE + "calendars", {"j_poll": polled.isoformat()})])
+        known = len(runs(office))
+        for _ in range(4):
+            tick(office)
+
+        assert len(runs(office)) == known
+        assert next_poll(data.get(NAME, STATE + "calendars") or {}) is None
+        assert list(office.house.app.tables.due.scan("calendars")) == []
+
 
 class TestCost:
     def test_nothing_due(self, quiet: Office) -> None:
@@ -274,7 +292,7 @@ class TestCost:
         quiet.house.work()
 
         assert count.requests == 0
-        assert meter.transactions == 8
+        assert meter.transactions == 9
 
     def test_one_notification(self, listening: House, make_office: Callable[..., Office]) -> None:
         """In a tenant of six rooms that were silent for long it costs at most three requests, and one room is read."""

@@ -68,13 +68,16 @@ def poll_sooner(
 
 
 def poll(app: "App", connection: str, due: datetime | None) -> None:
-    """Have the rooms that are due read by one run, and set when to look the next time.
+    """Have the rooms that are due read by one run, and set when to look the next time: never where the sync is off.
 
     Where `due` is given and the state names another time there is nothing to do. Raises RequestError `sync-busy`, Conflict.
     """
     data, now = app.tables.data, app.clock()
     row = data.get(connection, STATE + SYNC) or {}
     if due is not None and next_poll(row) != due:
+        return
+    if not jobs.load_settings(app, connection, SYNC)[0].enabled:
+        data.commit(connection, [move_poll(SYNC, None, row)])
         return
     silent, following = False, now + EVERY
     if not app.lapsed(connection):
