@@ -294,8 +294,9 @@ def tick(app: "App", family: str) -> None:
                 app.polls[row["sync"]](app, row["connection"], due)
             else:
                 _look(app, row["connection"], row["sync"], due, now)
-        except TenantsyncError as error:
-            log.warning("due row left for the next tick connection=%s code=%s", row["connection"], error.code)
+        except (TenantsyncError, Conflict) as error:
+            code = error.code if isinstance(error, TenantsyncError) else "conflict"
+            log.warning("due row left for the next tick connection=%s code=%s", row["connection"], code)
             continue
         app.tables.due.commit(family, [Write("delete", row["key"])])
 

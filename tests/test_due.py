@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from storage.meter import METER, Meter
-from storage.tables import Table, Write
+from storage.tables import Conflict, Table, Write
 from sync import jobs
 from sync.due import put_due
 from sync.errors import RequestError
@@ -198,7 +198,8 @@ def test_two_writers_of_settings(portal: House) -> None:
         save_settings(portal.app, NAME, "users", settings, etag)
 
 
-def test_tick_passes_over_a_fault(portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [RequestError("busy", code="sync-busy"), Conflict("others wrote first")])
+def test_tick_passes_over_a_fault(portal: House, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """One sync that cannot be started now does not keep the others; it is started at the next tick."""
     schedule(portal, mode="interval", every="PT4H")
     portal.connect(portal.tenants[NAME], "zz", users={"schedule": {"mode": "interval", "every": "PT4H"}})
@@ -206,7 +207,7 @@ def test_tick_passes_over_a_fault(portal: House, monkeypatch: pytest.MonkeyPatch
 
     def busy(app: Any, connection: str, *args: Any, **options: Any) -> Any:
         if connection == NAME:
-            raise RequestError("busy", code="sync-busy")
+            raise fault
         return plain(app, connection, *args, **options)
 
     with monkeypatch.context() as patch:
