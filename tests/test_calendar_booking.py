@@ -312,6 +312,25 @@ class TestKeys:
         other = portal.call("POST", OAK, {**BODY, "title": "Other"}, Idempotency_Key="k")
         assert problem(other) == (422, "idempotency-key-reused")
 
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_what_it_made_is_over(self, portal: House, monkeypatch: pytest.MonkeyPatch, taken: bool) -> None:
+        """The same where that was cancelled meanwhile, and also where somebody else has the room by now."""
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise ServiceRequestError("down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rooms, "start_run", fail)
+            portal.call("POST", OAK, BODY, Idempotency_Key="k")
+        (made,) = portal.get(f"{OAK}?from=2027-03-01&to=2027-03-02")["items"]
+        assert portal.call("DELETE", f"{OAK}/{made['id']}").status == 204
+        if taken:
+            book(portal)
+
+        again = portal.call("POST", OAK, BODY, Idempotency_Key="k")
+
+        assert (again.status, again.json["id"], again.json["status"]) == (201, made["id"], "cancelled")
+
     def test_a_refusal_does_not_use_up_its_key(self, portal: House) -> None:
         """A request that was refused may be repeated with the same key once the room is free."""
         made = book(portal)

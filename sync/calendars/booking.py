@@ -32,9 +32,9 @@ def create(desk: Desk, wanted: ReservationIn, token: str) -> Reservation:
     data = desk.app.tables.data
 
     def decide() -> Step[Reservation | None]:
-        claim, own = check.claim(times, lambda one: made.id in (one.id, one.series))
-        if own and (before := store.load_reservation(data, desk.name, desk.room.id, made.id)):
+        if before := store.load_reservation(data, desk.name, desk.room.id, made.id):
             return Step(before[0])  # by the same request, which died before it could answer
+        claim = check.claim(times, lambda one: made.id in (one.id, one.series))
         writes, changes = batch.step(parts, {}, lambda _: [])
         told = [Change("reservation", made.id, "created"), *changes]
         return Step(None, [insert(made), claim, *store.writes_to_send([made]), *writes], told)

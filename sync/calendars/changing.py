@@ -47,7 +47,7 @@ def edit(desk: Desk, reservation_id: str, patch: ReservationPatch, match: Match)
         writes = [write(after, etag), *_to_send(after)]
         if rules.timing_changed(known, after):
             wanted = [after.times] if after.takes_time else []
-            writes.append(check.claim(wanted, lambda one: one.id == after.id)[0])
+            writes.append(check.claim(wanted, lambda one: one.id == after.id))
         return Step(after, writes, [_change(after, "updated")])
 
     after, etag = desk.transact(decide)
@@ -82,7 +82,7 @@ def _edit_series(check: Check, batch: Batch, known: Found, after: Reservation) -
     parts = plan([one for one, _ in there.values()])
     take_away(desk, stored.keys() - there.keys() - {one.id for one in parts})
     new_times = [one.times for one in parts if one.live and not _had(there, one)]
-    claim = [check.claim(new_times, lambda one: after.id in (one.id, one.series))[0]] if retimed else []
+    claim = [check.claim(new_times, lambda one: after.id in (one.id, one.series))] if retimed else []
     writes, changes = batch.step(parts, there, plan)
     return Step(after, [write(after, etag), *claim, *_to_send(after), *writes], [_change(after, "updated"), *changes])
 
@@ -121,7 +121,7 @@ def move(desk: Desk, to: Desk, reservation_id: str, patch: ReservationPatch, mat
         former, former_etag = store.load_reservation(data, desk.name, to.room.id, known.id) or (None, None)
         here = rules.moved(known, revised, to.room, former, desk.now)
         left = rules.left_behind(known, to.room.id, desk.now)
-        claim, _ = check.claim([here.times] if here.takes_time else [], lambda one: one.id == here.id)
+        claim = check.claim([here.times] if here.takes_time else [], lambda one: one.id == here.id)
         writes = [
             write(here, former_etag) if former_etag else insert(here),
             write(left, etag),

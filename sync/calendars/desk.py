@@ -108,11 +108,11 @@ class Check:
         self._desk = desk
         self._asked = False
 
-    def claim(self, wanted: Sequence[Times], own: Callable[[Reservation], bool]) -> tuple[Write, list[Reservation]]:
-        """The write that takes the time, and what is stored of its `own` there. Raises RequestError `room-busy`."""
+    def claim(self, wanted: Sequence[Times], own: Callable[[Reservation], bool]) -> Write:
+        """The write that takes the time; its `own` reservations are not in its way. Raises RequestError `room-busy`."""
         desk, data = self._desk, self._desk.app.tables.data
         if not wanted:
-            return store.touch_slots(desk.room.id), []
+            return store.touch_slots(desk.room.id)
         slots = occupancy.look(data, desk.name, desk.room.id, wanted)
         others = [one for one in slots.found if not own(one) and one.takes_time]
         if clashing(wanted, [one.times for one in others]):
@@ -121,7 +121,7 @@ class Check:
         if not self._asked:
             self._asked = True
             occupancy.refuse(self._ask(wanted))
-        return slots.claim(desk.room.id), [one for one in slots.found if own(one)]
+        return slots.claim(desk.room.id)
 
     def _ask(self, wanted: Sequence[Times]) -> list[Times]:
         """What Microsoft says, for a room whose calendar is in sync."""
