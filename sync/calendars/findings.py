@@ -6,7 +6,6 @@ instances of a series of which anything has changed are listed), and the series 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from zoneinfo import ZoneInfo
 
 from sync.calendars.event import Remote, Unreadable, hydrated, parse_event
 from sync.calendars.mailboxes import Raw, Round, fetch_events, fetch_instances, fetch_round
@@ -42,8 +41,7 @@ def read(visit: Visit, *, anew: bool) -> tuple[Round, bool]:
         except CursorExpired:
             visit.set(delta_link="")
     start, end = window_of(visit.settings, visit.room.time_zone, visit.work.now())
-    day = visit.work.now().astimezone(ZoneInfo(visit.room.time_zone)).date()
-    visit.set(window_start=start, window_end=end, window_day=day)
+    visit.set(window_start=start, window_end=end)
     round_ = fetch_round(visit.graph, visit.mailbox, "", visit.window)
     if not round_.events and any(one.link.room_event and one.live for one in visit.ledger):
         round_ = fetch_round(visit.graph, visit.mailbox, "", visit.window)

@@ -210,9 +210,10 @@ class RoomState:
     """How far the sync of a room has come; one whose `since` is not that of the room tells of former settings.
 
     `mailbox` is the address that all this belongs to. `delta_link` goes with the window from `window_start` to
-    `window_end`, opened on the room's local day `window_day`. `full_at` is when the last full round began,
-    `silent_since` when its calendar was last read, `look_again` when to read it once more after a
-    notification that came before what it told of, `failed_at` when `retry_at` was set because it could not be read. `suspects` are removals that wait for a second round. `awaiting` says that reservations wait for the room's answer.
+    `window_end`. `full_at` is when the last full round began, `silent_since` when its calendar was last read,
+    `look_again` when to read it once more after a notification that came before what it told of, `failed_at` when
+    `retry_at` was set because it could not be read. `suspects` are removals that wait for a second round. `awaiting`
+    says that reservations wait for the room's answer.
     """
 
     status: RoomStatus = "pending"
@@ -221,7 +222,6 @@ class RoomState:
     mailbox: str = ""
     since: datetime | None = None
     delta_link: str = ""
-    window_day: date | None = None
     window_start: datetime | None = None
     window_end: datetime | None = None
     full_at: datetime | None = None
