@@ -16,7 +16,7 @@ from typing import Any, Self
 import certifi
 
 from local import azurite
-from local.processes import ROOT, Child, Failed
+from local.processes import ROOT, Child, Failed, unmeasured
 
 LOGS = ROOT / ".dev/logs"
 CORE_TOOLS_PORT = 7071
@@ -134,7 +134,7 @@ class Stack:
             options += ["--tenant", str(tenant)]
         if self._outside:
             options += ["--only", "vault"]
-        self._running["cloud"] = self._python("cloud", options, os.environ)
+        self._running["cloud"] = self._python("cloud", options, unmeasured())
 
     def _python(
         self, part: str, options: Sequence[str], environ: Mapping[str, str], pass_fds: Sequence[int] = ()

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import requests
 
+from local.processes import unmeasured
+
 ROOT = Path(__file__).parent.parent
 SEEDS = itertools.count(1)
 
@@ -152,7 +154,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """A running cloud without tenants."""
     directory = tmp_path_factory.mktemp("cloud")
     command = [sys.executable, "-m", "local.cloud", "--dir", str(directory), "--with-parent"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=unmeasured(), stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
         session = requests.Session()
