@@ -7,7 +7,7 @@ import pytest
 
 from sync.errors import Deferred
 from sync.graph.client import GraphClient
-from tests.office import BATCH, DAY, DELTA, HOUR, MINUTE, Json, Office, graph_time, make_office, span
+from tests.office import BATCH, DAY, DELTA, HOUR, MINUTE, Json, Office, graph_time, make_office, span, weekly
 
 __all__ = ["make_office"]
 
@@ -165,3 +165,28 @@ def test_a_search_at_its_time_is_refused(make_office: Callable[..., Office], mon
     assert count.by_template[BATCH] == 0
     assert office.status() == ("active", "polling-only")
     assert office.only()["start"] == graph_time(office.noon)
+
+
+def test_an_occurrence_of_a_series_that_was_never_read(make_office: Callable[..., Office]) -> None:
+    """The portal renames a series that it knows no title of: a changed occurrence keeps the title of its organizer's copy."""
+    office = make_office("010")
+    office.link()
+    master = office.meet(0, subject="Lunch", recurrence=weekly(office.noon, 3))
+    office.sync()
+    second = office.events(office.people[0])[1]
+    office.outlook(
+        "PATCH", office.people[0], second["id"], {"subject": "Special", **span(office.noon + 7 * DAY + HOUR)}
+    )
+    office.sync()
+    assert {one["titleSource"] for one in office.reservations()} == {"placeholder"}
+    office.settings("110")
+    [series] = office.reservations(type="series")
+    office.edit(series, title="Review")
+
+    for _ in range(3):
+        office.sync()
+
+    titles = [event["subject"] for event in office.events(office.people[0])]
+    assert [one["title"] for one in office.reservations()] == titles
+    assert titles[0] == "Review"
+    assert master["subject"] == "Lunch"

@@ -102,7 +102,7 @@ def test_both_sides_come_to_agree(
             stored = world.stored()
             tenant.control.delete("calendar-writes")
             world.sync("full")
-            world.judge()
+            world.judge(reread=True)
             assert tenant.control.get("calendar-writes") == [], "I9"
             assert [each for each in world.stored() if each not in stored] == [], "I9"
         except BaseException:

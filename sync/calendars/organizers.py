@@ -210,11 +210,24 @@ def same(visit: Visit, known: Reservation, remote: Remote) -> bool:
     return known.link.state == "linked" and known.link.room_etag == remote.etag and not again
 
 
+def _is_news(known: Reservation, remote: Remote) -> bool:
+    return known.link.room_etag != remote.etag or known.title_source == "placeholder"
+
+
+def _search_event(visit: Visit, one: Reservation) -> str:
+    """The id of the organizer's own copy, by the id that all copies share; "" where it cannot be had."""
+    key = (one.link.organizer_address, one.link.ical)
+    copy = _fetch_copies(visit, [key]).get(key)
+    return copy.id if copy else ""
+
+
 def instance_titles(
     visit: Visit, series: Reservation, master: Seen, exceptions: Sequence[tuple[Remote, Reservation | None]]
 ) -> dict[datetime, Title]:
-    """The titles of changed occurrences, from the organizer's copies, where any of them is new or has changed."""
-    fresh = [remote for remote, known in exceptions if known is None or known.link.room_etag != remote.etag]
+    """The titles of changed occurrences, from the organizer's copies, where any of them is new, has changed or is not
+    known yet.
+    """
+    fresh = [remote for remote, known in exceptions if known is None or _is_news(known, remote)]
     if master.organizer == "room":
         return {}
     kept = {
@@ -222,10 +235,13 @@ def instance_titles(
         for remote, known in exceptions
         if known is not None and remote.original_start and known.title_source != "placeholder"
     }
-    if not fresh or not series.link.organizer_event or not may_read(visit, series.link.organizer_address):
+    if not fresh or not may_read(visit, series.link.organizer_address):
+        return kept
+    event = series.link.organizer_event or _search_event(visit, series)
+    if not event:
         return kept
     try:
-        raws = fetch_instances(visit.graph, series.link.organizer_address, series.link.organizer_event, visit.window)
+        raws = fetch_instances(visit.graph, series.link.organizer_address, event, visit.window)
     except Forbidden:
         visit.denials.add(series.link.organizer_address, Denied("denied"), visit.work.now())
         return kept

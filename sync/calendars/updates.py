@@ -111,7 +111,9 @@ def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -
         after = after.linked(room_etag=etag)
     else:
         late = bool(groups & {"time", "pattern"})
-        after = after.linked(organizer_etag=etag, former=one.link.base if late else one.link.former)
+        event = one.link.organizer_event or ("" if one.series else str(answer.get("id", "")))
+        former = one.link.base if late else one.link.former
+        after = after.linked(organizer_event=event, organizer_etag=etag, former=former)
     if one.kind == "series":
         visit.again = True  # its instances have new ids
     settle(visit, after)
