@@ -8,7 +8,7 @@ T = 1_800_000_000.0
 class Record:
     """A budget store of the tests: one record in memory, every transaction counted."""
 
-    def __init__(self, state: BudgetState = BudgetState(), *, rivals: int = 0) -> None:  # noqa: B008 - frozen
+    def __init__(self, state: BudgetState = BudgetState(), *, rivals: int = 0) -> None:  # noqa: B008 - frozen, so it may be shared
         self.state = state
         self.version = 0
         self.transactions = 0

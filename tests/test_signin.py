@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sign_in(clock: Clock) -> Callable[..., SignIn]:
-    def make(credential: Credential = ClientSecret(VALUE), authority: str = AUTHORITY) -> SignIn:  # noqa: B008 - frozen
+    def make(credential: Credential = ClientSecret(VALUE), authority: str = AUTHORITY) -> SignIn:  # noqa: B008 - frozen, so it may be shared
         return SignIn(
             authority=authority, client_id=CLIENT, credential=credential, scope=SCOPE, clock=clock, sleep=clock.sleep
         )
