@@ -312,27 +312,31 @@ def renew_due(app: "App") -> None:
         if app.lapsed(connection):
             continue
         try:
-            _have_renewed(app, connection, set(rooms.values()), now)
+            seen_to = _have_renewed(app, connection, set(rooms.values()), now)
         except TenantsyncError as error:
             log.warning("renewals left for the next tick connection=%s code=%s", connection, error.code)
             continue
-        for key in rooms:
+        for key in rooms if seen_to else ():
             app.tables.due.commit(RENEWALS, [Write("delete", key)])
 
 
-def _have_renewed(app: "App", connection: str, rooms: Iterable[str], now: datetime) -> None:
-    """Mark those rooms whose state still says so, and start a run for them. Where the sync is off, one that takes all
-    subscriptions away.
+def _have_renewed(app: "App", connection: str, rooms: Iterable[str], now: datetime) -> bool:
+    """Mark those rooms whose state still says so, and start a run for them; whether that is all there is to do.
+
+    Where the sync is off, a run takes all subscriptions away. The next tick looks whether it has: one that had begun
+    before the sync was switched off may make them still.
     """
     found = find(app.tables.connections, connection)
     if found is None or found.deleting:
-        return
+        return True
     if not jobs.load_settings(app, connection, SYNC)[0].enabled:
-        if _has_any(app, connection):
+        left = _has_any(app, connection)
+        if left:
             jobs.start(app, connection, SYNC, trigger="timer")
-        return
+        return not left
     states = {room: load_state(app.tables.data, connection, room)[0] for room in rooms}
     waiting = [room for room, state in states.items() if state.subscription and decide(state, now) != "keep"]
     app.tables.data.commit_in_parts(connection, [Write("merge", heard_key(room), {"at": now}) for room in waiting])
     if waiting:
         jobs.start(app, connection, SYNC, trigger="timer", checkpoint=jobs.WAITING)
+    return True

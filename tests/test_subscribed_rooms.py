@@ -249,12 +249,15 @@ class TestRuns:
     def test_a_sync_that_is_switched_off_while_a_run_works(
         self, linked: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What a run that began before makes is taken away by one that the timer starts."""
+        """What a run that began before makes is taken away by one that the timer starts, if its first tick finds that run
+        still at work.
+        """
         linked.start(NAME, "calendars")
         self.put(linked, 1, "elm")
 
         def and_meanwhile(visit: Any, **options: Any) -> Any:
             self.switch(linked, enabled=False)
+            renew_due(linked.app)
             return pull(visit, **options)
 
         with monkeypatch.context() as patch:

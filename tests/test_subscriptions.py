@@ -337,13 +337,17 @@ class TestRenewals:
         assert len(list(reachable.app.tables.due.scan(RENEWALS))) == 1
 
     def test_whose_sync_is_off(self, reachable: House) -> None:
+        """A run takes away what there is; the tick after that finds nothing more to do."""
         self.store_states(reachable, 0)
         _, etag = jobs.load_settings(reachable.app, NAME, "calendars")
         jobs.save_settings(reachable.app, NAME, "calendars", CalendarsSettings(), etag)
         reachable.clock.ahead += LIFE
         renew_due(reachable.app)
+        reachable.work()
+        renew_due(reachable.app)
 
         assert (heard(reachable), list(reachable.app.tables.due.scan(RENEWALS))) == ({}, [])
+        assert (at_graph(reachable), index(reachable)) == ([], [])
 
     def test_whose_credential_has_expired(self, reachable: House) -> None:
         """The rows of such a connection wait for its new credential."""
