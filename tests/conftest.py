@@ -7,6 +7,7 @@ from tests.cloud import cloud, new_tenant, tenant
 from tests.club import club
 from tests.held import crowd
 from tests.house import build_house, house, shared_house
+from tests.unmeasured import unmeasured
 from tests.webhooks import listening, reachable, webhooks
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "reachable",
     "shared_house",
     "tenant",
+    "unmeasured",
     "webhooks",
 ]
 
