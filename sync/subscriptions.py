@@ -90,7 +90,7 @@ def decide(state: RoomState, now: datetime, asked: Asked = "") -> Action:
     waits = refused_until is not None and now < refused_until and not asked
     if held is None or held.expires_at <= now or asked == "recreate":
         return "wait" if waits else "create"
-    if held.expires_at - now < RENEW_BEFORE or asked == "renew":
+    if held.renew_at < now or asked == "renew":
         return "wait" if waits else "renew"
     return "keep"
 
@@ -112,15 +112,22 @@ def render_expiry(now: datetime) -> str:
     return (now + LIFE).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def parse_subscription(answer: Mapping[str, Any], digest: str) -> Subscription:
-    """The subscription as Graph has made it, with the life that it grants. Raises GraphError for what tells neither."""
+def granted(subscription: str, digest: str, answer: Mapping[str, Any], now: datetime) -> Subscription:
+    """A subscription with the life that Graph's answer grants, or the one that was asked for where it tells of none.
+
+    It is renewed in its last day, one of a short life halfway. Raises GraphError for what names no subscription, or none
+    that is alive.
+    """
     try:
-        expires = datetime.fromisoformat(answer["expirationDateTime"])
-        return Subscription(str(answer["id"]), digest, expires if expires.tzinfo else expires.replace(tzinfo=UTC))
-    except (KeyError, ValueError, TypeError):
+        expires = datetime.fromisoformat(answer.get("expirationDateTime") or render_expiry(now))
+        expires = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+    except (ValueError, TypeError):
+        expires = now
+    if not subscription or expires <= now:
         raise GraphError(
             "Graph's answer tells of no subscription", http=200, graph_code="unknown", code="answer-unreadable"
-        ) from None
+        )
+    return Subscription(subscription, digest, expires, max(expires - RENEW_BEFORE, now + (expires - now) / 2))
 
 
 def is_same(listed: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
@@ -173,7 +180,7 @@ class Subscriber:
             answer = self.graph.write("PATCH", f"/subscriptions/{quote(held.id, safe='')}", wanted)
         except NotFound:
             return self._create(room, now)
-        renewed = parse_subscription(answer, held.digest)
+        renewed = granted(held.id, held.digest, answer, now)
         self._plan_renewal(room, renewed)
         return renewed
 
@@ -187,7 +194,8 @@ class Subscriber:
         save_sender(self.app.tables.subscriptions, sender)
         body = render_create(str(self.app.settings.webhook_base_url), room.external_calendar, client_state, now)
         try:
-            made = parse_subscription(self._post(body), sender.digest)
+            answer = self._post(body)
+            made = granted(str(answer.get("id") or ""), sender.digest, answer, now)
         except GraphError:
             _forget(self.app, self.connection, index)
             raise
@@ -222,7 +230,7 @@ class Subscriber:
         return owner is not None and owner.connection != self.connection
 
     def _plan_renewal(self, room: Room, made: Subscription) -> None:
-        key = due_key(made.expires_at - RENEW_BEFORE, self.connection, encode_key(room.id))
+        key = due_key(made.renew_at, self.connection, encode_key(room.id))
         row = {"connection": self.connection, "room": room.id}
         self.app.tables.due.commit(RENEWALS, [Write("replace", key, row)])
 

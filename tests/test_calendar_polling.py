@@ -25,7 +25,9 @@ __all__ = ["listening", "make_office", "office", "webhooks"]
 NOW = datetime(2026, 4, 15, 9, tzinfo=UTC)
 SCHEDULES = [{"mode": "manual"}, {"mode": "interval", "every": "PT4H"}, {"mode": "daily", "at": "01:00"}]
 ROOM = Room("oak", "Oak", "office365", "oak@contoso.com", active=True, time_zone="UTC", since=NOW - DAY)
-HEARD = RoomState("active", since=ROOM.since, silent_since=NOW, subscription=Subscription("S", "digest", NOW + DAY))
+HEARD = RoomState(
+    "active", since=ROOM.since, silent_since=NOW, subscription=Subscription("S", "digest", NOW + DAY, NOW)
+)
 DEAF = replace(HEARD, subscription=None)
 
 

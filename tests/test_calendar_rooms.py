@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import responses
 
 from storage.tables import Write
 from sync.calendars import commits, rooms, store
 from sync.calendars.model import Link, Subscription
+from sync.calendars.rooms import PLACES_PAGE, _rooms
+from sync.graph.client import GraphClient
 from tests.calendars import CALENDARS
+from tests.client import GRAPH, clock, graph, record, tokens, wire
 from tests.cloud import Cloud, NewTenant
 from tests.house import House
 from tests.rooms import (
@@ -27,6 +31,8 @@ from tests.rooms import (
     put_state,
     together,
 )
+
+__all__ = ["clock", "graph", "record", "tokens", "wire"]
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +393,15 @@ class TestPlaces:
             "tags": [],
             "linkedRoom": "oak",
         }
+
+    def test_a_page_that_comes_again(self, graph: GraphClient, wire: responses.RequestsMock) -> None:
+        """Where Graph gives the same full page whatever is asked for, that is the end: no room is listed twice."""
+        page = [{"id": str(number)} for number in range(PLACES_PAGE)]
+        for _ in range(2):
+            wire.get(f"{GRAPH}/v1.0/places/microsoft.graph.room", json={"value": page})
+
+        assert list(_rooms(graph, 0)) == page
+        assert len(wire.calls) == 2
 
     def test_without_the_right(self, house: House, new_tenant: NewTenant) -> None:
         """Where the app may not list rooms, the answer says what to grant."""

@@ -53,6 +53,19 @@ class TestRequests:
         assert wire.calls[0].request.req_kwargs["timeout"] == (5, 60)
         assert len(wire.calls) == 1
 
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+    def test_a_change_need_not_be_answered(self, graph, wire, method):
+        wire.add(method, f"{GRAPH}/v1.0/subscriptions/a", status=200, body="")
+
+        assert graph.write(method, "/subscriptions/a") == {}
+        assert len(wire.calls) == 1
+
+    def test_what_is_created_is_told_of(self, graph, wire):
+        wire.post(f"{GRAPH}/v1.0/subscriptions", status=201, body="")
+        wire.post(f"{GRAPH}/v1.0/subscriptions", status=201, json={"id": "a"})
+
+        assert graph.write("POST", "/subscriptions") == {"id": "a"}
+
     @pytest.mark.parametrize(
         ("name", "kind"),
         [

@@ -1,11 +1,11 @@
 """Rooms with subscriptions, as the reachable, Outlook and the timers see them: through runs, and what Graph posts by itself."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from sync import jobs
+from sync import jobs, subscriptions
 from sync.calendars import run, store
 from sync.calendars.model import RoomState
 from sync.calendars.pull import pull
@@ -164,6 +164,26 @@ class TestRuns:
         assert after["id"] != before["id"]
         assert [row["subscription"] for row in senders(linked)] == [after["id"]]
         assert heard(linked) == {}
+
+    @pytest.mark.parametrize("life", [timedelta(minutes=60), timedelta(hours=23)])
+    def test_a_subscription_with_a_short_life(
+        self, reachable: House, monkeypatch: pytest.MonkeyPatch, life: timedelta
+    ) -> None:
+        """One that lives less than a day is made once, and renewed once when half of its life is over."""
+        monkeypatch.setattr(subscriptions, "LIFE", life)
+        self.link(reachable, 0)
+        begun = reachable.clock()
+        (made,) = at_graph(reachable)
+        reachable.clock.ahead += life / 2 + timedelta(minutes=1)
+        tenant = reachable.tenants[NAME].control
+        tenant.post("counters")
+        renew_due(reachable.app)
+        self.wake(reachable)
+
+        (kept,) = at_graph(reachable)
+        assert kept["id"] == made["id"]
+        assert datetime.fromisoformat(kept["expirationDateTime"]) > begun + life
+        assert requests(reachable) <= 3
 
     def test_a_subscription_in_its_last_day(self, linked: House) -> None:
         """The timer finds it and a run renews it, once; the portal shows its new end."""

@@ -23,7 +23,7 @@ from sync.subscriptions import (
     Asked,
     asked_of,
     decide,
-    parse_subscription,
+    granted,
     renew_due,
 )
 from sync.sync_settings import CalendarsSettings
@@ -54,7 +54,9 @@ LIFE = timedelta(minutes=4230)
 def state(expires_in: timedelta | None, refused_for: timedelta | None = None) -> RoomState:
     """A room's state with a subscription that expires, and a refusal that is waited out, so long after NOW."""
     return RoomState(
-        subscription=None if expires_in is None else Subscription("id", "digest", NOW + expires_in),
+        subscription=None
+        if expires_in is None
+        else Subscription("id", "digest", NOW + expires_in, NOW + expires_in - RENEW_BEFORE),
         no_subscription_until=None if refused_for is None else NOW + refused_for,
     )
 
@@ -121,18 +123,30 @@ class TestDecisions:
             ("2026-11-29T10:30:00.9356913Z", datetime(2026, 11, 29, 10, 30, 0, 935691, tzinfo=UTC)),
             ("2026-11-29T10:30:00", datetime(2026, 11, 29, 10, 30, tzinfo=UTC)),
             ("2026-11-29T11:30:00+01:00", datetime(2026, 11, 29, 10, 30, tzinfo=UTC)),
+            (None, NOW + LIFE),
         ],
     )
-    def test_expiries(self, text: str, expires: datetime) -> None:
-        """However Graph writes an expiry, it is read as that moment."""
-        assert parse_subscription({"id": "a", "expirationDateTime": text}, "d") == Subscription("a", "d", expires)
+    def test_expiries(self, text: str | None, expires: datetime) -> None:
+        """However Graph writes an expiry, it is read as that moment; where it writes none, it is the one asked for."""
+        found = granted("a", "d", {"expirationDateTime": text}, NOW)
+
+        assert found == Subscription("a", "d", expires, expires - RENEW_BEFORE)
+
+    @pytest.mark.parametrize("life", [timedelta(minutes=1), timedelta(minutes=60), timedelta(hours=23)])
+    def test_a_short_life(self, life: timedelta) -> None:
+        """One that Graph grants less than a day is renewed halfway: it is no reason to renew it again and again."""
+        found = granted("a", "d", {"expirationDateTime": (NOW + life).isoformat()}, NOW)
+
+        assert (found.expires_at, found.renew_at) == (NOW + life, NOW + life / 2)
+        assert decide(RoomState(subscription=found), NOW) == "keep"
 
     @pytest.mark.parametrize(
-        "answer", [{}, {"id": "a"}, {"id": "a", "expirationDateTime": None}, {"expirationDateTime": "x"}]
+        ("subscription", "expires"), [("", None), ("a", "x"), ("a", 5), ("a", "2026-11-26T12:00:00Z")]
     )
-    def test_answers_that_tell_of_none(self, answer: dict[str, Any]) -> None:
+    def test_answers_that_tell_of_none(self, subscription: str, expires: Any) -> None:
+        """No id, an expiry that cannot be read, or one that is over."""
         with pytest.raises(GraphError) as caught:
-            parse_subscription(answer, "d")
+            granted(subscription, "d", {"expirationDateTime": expires}, NOW)
         assert caught.value.code == "answer-unreadable"
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from sync.calendars.event import READ_HEADERS
 from sync.calendars.rooms import REMEDY
 from sync.calendars.store import load_rooms
 from sync.errors import Deferred, Forbidden, GraphError, NotFound, RequestError, SignInError
@@ -83,7 +84,7 @@ def _access(graph: "GraphClient", mailbox: str, now: datetime) -> Access:
     start, end = (at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in (now, now + timedelta(minutes=1)))
     params = {"startDateTime": start, "endDateTime": end, "$select": "id", "$top": "1"}
     try:
-        graph.page(f"/users/{quote(mailbox, safe='@')}/calendarView", params=params)
+        graph.page(f"/users/{quote(mailbox, safe='@')}/calendarView", params=params, headers=READ_HEADERS)
     except Forbidden:
         return "denied"
     except NotFound:

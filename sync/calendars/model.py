@@ -198,11 +198,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A room's subscription; `digest` is that of its clientState, which is kept nowhere."""
+    """A room's subscription; `digest` is that of its clientState, which is kept nowhere. From `renew_at` on it is due to
+    be renewed; one that was stored without is due at once.
+    """
 
     id: str
     digest: str
     expires_at: datetime
+    renew_at: datetime = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)

@@ -317,12 +317,19 @@ def places(app: "App", connection: str, skip: int, top: int) -> tuple[list[Place
 
 
 def _rooms(graph: "GraphClient", skip: int) -> Iterator[Mapping[str, Any]]:
-    """The tenant's rooms behind the first `skip`; a full page without a link may have others behind it."""
+    """The tenant's rooms behind the first `skip`; a full page without a link may have others behind it, unless it shows
+    nothing new.
+    """
     params = {"$top": str(PLACES_PAGE), "$skip": str(skip)}
     page = graph.page("/places/microsoft.graph.room", params=params)
+    seen: set[Any] = set()
     while True:
-        yield from page.items
+        new = [room for room in page.items if room.get("id") not in seen]
+        yield from new
         skip += len(page.items)
+        seen |= {room.get("id") for room in new} - {None}
+        if page.items and not new:
+            return
         if page.next_link:
             page = graph.page(page.next_link)
         elif len(page.items) >= PLACES_PAGE:

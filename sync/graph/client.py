@@ -44,6 +44,8 @@ RETRY_LATER = 60.0
 
 _CONNECT, _LEAST, _MOST = 5.0, 5.0, 60.0  # seconds to connect, and those that an answer may take to begin
 _CONNECTIONS = 16
+# What is created is told of; what is changed or deleted need not be.
+_BODILESS = {"POST": (202, 204), "PATCH": (200, 202, 204), "DELETE": (200, 202, 204)}
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +238,7 @@ class GraphClient:
                     response.headers,
                     _read(response),
                     wanted=request.wanted,
-                    may_be_empty=request.method in ("POST", "PATCH", "DELETE"),
+                    bodiless=_BODILESS.get(request.method, ()),
                 )
         except requests.RequestException as fault:
             _log.debug("%s %s %s", request.method, path_template(request.url), type(fault).__name__)

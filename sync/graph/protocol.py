@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -113,14 +113,14 @@ class Toll:
 
 
 def decode(
-    status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None, may_be_empty: bool = False
+    status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None, bodiless: Collection[int] = ()
 ) -> Answer:
     """The answer to a request for a JSON object, whose member `wanted` must be a list of objects.
 
-    A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list. Only a write
-    `may_be_empty`: 202 and 204 then have no body.
+    A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list. With one of the
+    statuses `bodiless` nothing need be said.
     """
-    if may_be_empty and status in (202, 204) and not content:
+    if status in bodiless and not content:
         return Answer(status, Headers(fields), {})
     try:
         body = json.loads(content)
