@@ -5,15 +5,15 @@ from typing import Literal
 
 from storage.tables import Write
 from sync.calendars.event import READ_HEADERS
-from sync.calendars.lookups import find_made, organizers_event, search_organizers_event
+from sync.calendars.lookups import fetch_organizers, find_made
 from sync.calendars.mailboxes import event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import MOVED, ended_there
 from sync.calendars.model import Reservation
-from sync.calendars.outcomes import roll_back
+from sync.calendars.outcomes import look_again, roll_back, take_organizers
 from sync.calendars.store import load_reservation, load_room, reservation_key
-from sync.calendars.updates import is_in_room, may_write
+from sync.calendars.updates import ATTEMPTS, is_in_room, may_write
 from sync.calendars.visit import Visit
-from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
+from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
 
 
 def cancel(visit: Visit, one: Reservation) -> None:
@@ -26,20 +26,80 @@ def cancel(visit: Visit, one: Reservation) -> None:
         _come_back(visit, one, *arrival)
     elif not may_write(visit, one):
         roll_back(visit, one, "organizer-locked")
-    elif note := _refusal(visit, one):
-        roll_back(visit, one, note)
+    else:
+        _end(visit, one)
+
+
+def _end(visit: Visit, one: Reservation) -> None:
+    """Delete the event, unless it was moved in Outlook: that counts. One that changes meanwhile is tried once more."""
+    waiting: Reservation | None = one
+    for _ in range(ATTEMPTS):
+        if waiting is not None and waiting.link.organizer != "room":
+            waiting = _look(visit, waiting)
+        if waiting is None or waiting.link.state != "deleting":
+            return
+        try:
+            note = _refusal(visit, waiting)
+        except Changed:
+            waiting = look_again(visit, waiting) if waiting.link.room_event else waiting
+            continue
+        if note:
+            roll_back(visit, waiting, note)
+        else:
+            visit.ledger.put(ended_there(waiting).linked(payload=None))
+        return
+
+
+def _look(visit: Visit, one: Reservation) -> Reservation | None:
+    """What `one` is with what its organizer's copy says now; None where that is gone, or cannot be had.
+
+    That it is going to be deleted is stored first: if the answer gets lost, it is known why it is not there.
+    """
+    if one.link.payload and not one.link.organizer_event:
+        return one
+    try:
+        raw = fetch_organizers(visit, one)
+    except Forbidden:
+        roll_back(visit, one, "user-mailbox-denied")
+        return None
+    if raw is None:
+        _miss(visit, one)
+        return None
+    event = one.linked(organizer_event=str(raw["id"]))
+    now = event if one.kind == "series" else take_organizers(visit, one, raw)
+    if now.link.state == "deleting":
+        now = now.linked(sent=replace(now.agreed(), cancelled=True))
+        visit.ledger.put(now)
+        visit.ledger.commit(visit.work.now())
+    return now
+
+
+def _miss(visit: Visit, one: Reservation) -> None:
+    """The organizer has no copy: deleted, if that was sent before. Else the room may still have the meeting, and the copy
+    is only out of reach.
+    """
+    if not _was_deleted(one) and is_in_room(visit, one):
+        roll_back(visit, one, "organizer-event-missing")
     else:
         visit.ledger.put(ended_there(one).linked(payload=None))
 
 
+def _was_deleted(one: Reservation) -> bool:
+    return one.link.sent is not None and one.link.sent.cancelled
+
+
 def _refusal(visit: Visit, one: Reservation) -> str:
-    """Why the event could not be deleted; "" where it is gone. Raises Forbidden, NotFound of the room's mailbox."""
+    """Why the event could not be deleted; "" where it is gone. Raises Changed, and Forbidden, NotFound of the room's
+    mailbox.
+    """
     by_room = one.link.organizer == "room"
     try:
         if by_room:
             _delete_rooms(visit, one)
         else:
             _delete_organizers(visit, one)
+    except Changed:
+        raise
     except Forbidden:
         if by_room:
             raise
@@ -47,8 +107,6 @@ def _refusal(visit: Visit, one: Reservation) -> str:
     except NotFound:
         if by_room:
             raise
-        # A user's: where the room still has it, it may only be out of reach.
-        return "organizer-event-missing" if is_in_room(visit, one) else ""
     except GraphError:
         return "graph-refused"
     return ""
@@ -66,16 +124,9 @@ def _delete_rooms(visit: Visit, one: Reservation) -> None:
 
 
 def _delete_organizers(visit: Visit, one: Reservation) -> None:
-    """The organizer's own copy. Raises NotFound where there is none, Forbidden where it is out of reach."""
-    address = one.link.organizer_address
-    if one.link.payload and not one.link.organizer_event:
-        if event := find_made(visit, one):
-            _erase(visit, address, event)
-        return
-    try:
-        _erase(visit, address, organizers_event(visit, one))
-    except NotFound:
-        _erase(visit, address, search_organizers_event(visit, one))
+    """The organizer's own copy. Raises NotFound where there is none any more, Forbidden where it is out of reach."""
+    if event := one.link.organizer_event or find_made(visit, one):
+        _erase(visit, one.link.organizer_address, event)
 
 
 def _erase(visit: Visit, mailbox: str, event: str) -> None:

@@ -93,52 +93,52 @@ def _has_left(known: Reservation, remote: Remote) -> bool:
     return former is not None and (former.start, former.end) == remote.times.canonical()
 
 
-def organizers_event(visit: Visit, one: Reservation) -> str:
-    """The id of the organizer's own copy, as far as it is known. Raises NotFound, Forbidden."""
-    series = visit.ledger.get(one.series) if one.series else None
-    known = (series or one).link.organizer_event
-    if not known:
-        return search_organizers_event(visit, one)
-    return known if series is None else _instance(visit, known, one)
-
-
 def fetch_organizers(visit: Visit, one: Reservation) -> Raw | None:
     """The organizer's own copy as it is now, searched for where its id leads nowhere; None where there is none.
 
     Raises Forbidden where nobody may look.
     """
-    series = visit.ledger.get(one.series) if one.series else None
-    finders = [search_organizers_event]
-    if (series or one).link.organizer_event:
-        finders.insert(0, organizers_event)
-    for find in finders:
-        with suppress(NotFound):
-            raw = fetch_event(visit.graph, one.link.organizer_address, find(visit, one))
-            if raw is not None:
-                return raw
+    known = (_series_of(visit, one) or one).link.organizer_event
+    with suppress(NotFound):
+        raw = _copy(visit, known, one) if known else None
+        if raw is not None:
+            return raw
+    with suppress(NotFound):
+        return _copy(visit, _search_event(visit, one), one)
     return None
 
 
-def search_organizers_event(visit: Visit, one: Reservation) -> str:
-    """The id of the organizer's own copy, by the id that all copies of a meeting share.
+def _copy(visit: Visit, event: str, one: Reservation) -> Raw | None:
+    """The event of the organizer's calendar as it is now; of a series the occurrence that `one` is."""
+    if _series_of(visit, one):
+        return _instance(visit, event, one)
+    return fetch_event(visit.graph, one.link.organizer_address, event)
+
+
+def _search_event(visit: Visit, one: Reservation) -> str:
+    """The id of the organizer's own copy, that of the series for an occurrence, by the id that all copies of a meeting
+    share.
 
     Raises NotFound where there is none, Forbidden where nobody may look.
     """
-    series = visit.ledger.get(one.series) if one.series else None
-    key = (one.link.organizer_address, (series or one).link.ical)
+    key = (one.link.organizer_address, (_series_of(visit, one) or one).link.ical)
     copy = fetch_copies(visit.graph, [key])[key] if key[1] else None
     if isinstance(copy, Denied):
         visit.denials.add(key[0], copy, visit.work.now())
         raise Forbidden("The organizer's mailbox is closed", http=403, graph_code="ErrorAccessDenied")
     if copy is None:
         raise NotFound("The organizer has no such event", http=404, graph_code="ErrorItemNotFound")
-    return str(copy["id"]) if series is None else _instance(visit, str(copy["id"]), one)
+    return str(copy["id"])
 
 
-def _instance(visit: Visit, master: str, one: Reservation) -> str:
-    """The id of an occurrence in the organizer's calendar. Raises NotFound."""
+def _series_of(visit: Visit, one: Reservation) -> Reservation | None:
+    return visit.ledger.get(one.series) if one.series else None
+
+
+def _instance(visit: Visit, master: str, one: Reservation) -> Raw:
+    """An occurrence in the organizer's calendar. Raises NotFound."""
     for raw in fetch_instances(visit.graph, one.link.organizer_address, master, visit.window) or ():
         with suppress(Unreadable):
             if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
-                return str(raw["id"])
+                return raw
     raise NotFound("The organizer has no such occurrence", http=404, graph_code="ErrorItemNotFound")

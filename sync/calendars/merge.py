@@ -343,7 +343,7 @@ def _is_being_changed(known: Reservation) -> bool:
 def ended_there(known: Reservation) -> Reservation:
     """What the portal has ended, now that Graph has nothing of it any more."""
     done: SyncState = "synced" if known.sync_state == "pending" else known.sync_state
-    return replace(known, sync_state=done).linked(state="gone", cause=known.link.cause or LOCAL)
+    return replace(known, sync_state=done).linked(state="gone", cause=known.link.cause or LOCAL, sent=None)
 
 
 def _takes_title(known: Reservation, seen: Seen, groups: frozenset[Group]) -> bool:

@@ -86,7 +86,7 @@ class Link:
     id of the series master in the room's mailbox. `base` is what both sides last agreed on. `mailbox` and `payload`
     are the frozen create that is being sent under `transaction`. `former` is the base before a change that was sent to
     the organizer's mailbox: a room copy that still shows it is stale. `sent` is what a change that may have been written
-    already, its answer being unknown, made of the event. `created_at` is when the event was made. `unread`:
+    already, its answer being unknown, made of the event: a cancelled one where it was the deletion. `created_at` is when the event was made. `unread`:
     the organizer's copy of this version could not be read. `cause` says who ended it.
     """
 

@@ -142,7 +142,8 @@ def take_organizers(visit: Visit, one: Reservation, raw: Raw) -> Reservation:
     seen = see_organizers(visit, one, parse_event(raw, visit.room.time_zone))
     merged = decide(one, seen, visit.room.id, visit.work.now())
     after = merged.reservation or one
-    if not seen.remote.cancelled:
-        after = replace(after, status=one.status)  # the room's answer is not in this copy
+    if not seen.remote.cancelled:  # the room's answer is not in this copy
+        restored = after.live and not one.live
+        after = replace(after, status=_status_of(one) if restored else one.status)
     visit.ledger.apply(one, replace(merged, reservation=after))
     return after

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sync.calendars.event import READ_HEADERS, render_update
-from sync.calendars.lookups import BUSY, fetch_organizers, look_first, organizers_event, search_organizers_event
+from sync.calendars.lookups import BUSY, fetch_organizers, look_first
 from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import LOCAL, changed, vanished
 from sync.calendars.model import Link, Reservation, imported_id
@@ -26,28 +26,32 @@ def update(visit: Visit, one: Reservation) -> None:
 
 
 def _update(visit: Visit, one: Reservation) -> None:
-    """Where it was changed in Outlook, too, both are merged and it is tried once more."""
-    waiting: Reservation | None = one
-    if one.link.sent is not None:  # a former change may be there
-        waiting = _merge(visit, one)
+    """Where it was changed in Outlook, too, both are merged and it is tried once more. What nobody knows the version of,
+    or an earlier try may have changed, is looked at first.
+    """
+    waiting = one if _version(one) and one.link.sent is None else _merge(visit, one)
     for _ in range(ATTEMPTS):
         if waiting is None or waiting.link.state != "updating" or _try(visit, waiting):
             return
         waiting = _merge(visit, visit.ledger.get(one.id) or waiting)
 
 
+def _version(one: Reservation) -> str:
+    """The etag of the organizer's copy, as far as it is known: nobody keeps that of a user's occurrence."""
+    if one.link.organizer == "room":
+        return one.link.room_etag
+    return one.link.organizer_etag if one.link.organizer_event and not one.series else ""
+
+
 def _try(visit: Visit, one: Reservation) -> bool:
-    """Send what has changed; False where it was changed in Outlook meanwhile."""
+    """Send what has changed; False where it was changed in Outlook meanwhile, or is not where it was."""
     groups = changed(one.link.base or one.agreed(), one.agreed())
     if not groups:
         settle(visit, one.linked(state="linked", sent=None))
     elif groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
         roll_back(visit, one, "room-busy")
     else:
-        try:
-            _send(visit, one, groups)
-        except Changed:
-            return False
+        return _send(visit, one, groups)
     return True
 
 
@@ -63,44 +67,42 @@ def _has_event(visit: Visit, one: Reservation) -> bool:
     return bool((series or one).link.ical)
 
 
-def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> None:
-    """What is going to be sent is stored first, so that it is known again if the answer gets lost. Raises Changed."""
+def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> bool:
+    """What is going to be sent is stored first, so that it is known again if the answer gets lost. False as in `_try`."""
     one = one.linked(sent=one.agreed())
     visit.ledger.put(one)
     visit.ledger.commit(visit.work.now())
     try:
         answer = _patch(visit, one, groups)
     except Changed:
-        raise
+        return False
     except Forbidden:
         if one.link.organizer == "room":
             raise
         roll_back(visit, one, "user-mailbox-denied")
     except (NotFound, CursorExpired) as error:
-        if one.link.organizer == "room" and isinstance(error, NotFound) and is_mailbox_gone(error):
+        if one.link.organizer != "room":
+            return False
+        if isinstance(error, NotFound) and is_mailbox_gone(error):
             raise
         _lost(visit, one)
     except GraphError as error:
         _not_taken(visit, one, error)
     else:
         _sent(visit, one, groups, answer)
+    return True
 
 
 def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
-    """Write the changed fields, under the version that is known. A 404 of an organizer's copy is looked into once."""
+    """Write the changed fields, under the version that is known."""
     body = render_update(one, frozenset(groups | ({"time"} if "pattern" in groups else set())))
-
-    def write(mailbox: str, event: str, etag: str) -> Raw:
-        headers = {**READ_HEADERS, **({"If-Match": etag} if etag else {})}
-        return visit.graph.write("PATCH", event_path(mailbox, event), body, headers=headers)
-
-    if one.link.organizer == "room":
-        return write(visit.mailbox, one.link.room_event, one.link.room_etag)
-    address, etag = one.link.organizer_address, one.link.organizer_etag
-    try:
-        return write(address, organizers_event(visit, one), etag)
-    except NotFound:
-        return write(address, search_organizers_event(visit, one), etag)
+    link = one.link
+    if link.organizer == "room":
+        path, etag = event_path(visit.mailbox, link.room_event), link.room_etag
+    else:
+        path, etag = event_path(link.organizer_address, link.organizer_event), link.organizer_etag
+    headers = {**READ_HEADERS, **({"If-Match": etag} if etag else {})}
+    return visit.graph.write("PATCH", path, body, headers=headers)
 
 
 def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -> None:
@@ -111,7 +113,7 @@ def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -
         after = after.linked(room_etag=etag)
     else:
         late = bool(groups & {"time", "pattern"})
-        event = one.link.organizer_event or ("" if one.series else str(answer.get("id", "")))
+        event = "" if one.series else one.link.organizer_event
         former = one.link.base if late else one.link.former
         after = after.linked(organizer_event=event, organizer_etag=etag, former=former)
     if one.kind == "series":
