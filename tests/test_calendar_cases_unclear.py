@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from sync.calendars.run import waiting
 from sync.graph.client import GraphClient
 from sync.graph.protocol import NO_ANSWER, Answer, Headers
 from tests.clock import never_wait
@@ -13,6 +14,8 @@ from tests.office import (
     DAY,
     HOUR,
     INSTANCES,
+    MINUTE,
+    NAME,
     PATCH,
     Json,
     Make,
@@ -39,6 +42,26 @@ def rewriting(monkeypatch: pytest.MonkeyPatch, rewrite: Rewrite) -> None:
         return rewrite(request.method, unquote(request.url), real(self, request, token))
 
     monkeypatch.setattr(GraphClient, "_send", send)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, mailbox: str, answer: Answer) -> list[str]:
+    """Have Graph answer so whatever is asked of a mailbox, outside of batches; the methods that were asked for."""
+    real = GraphClient._send
+    asked: list[str] = []
+    never_wait(monkeypatch)
+
+    def send(self: GraphClient, request: Any, token: str) -> Answer:
+        if f"/users/{mailbox}/" not in unquote(request.url):
+            return real(self, request, token)
+        asked.append(request.method)
+        return answer
+
+    monkeypatch.setattr(GraphClient, "_send", send)
+    return asked
+
+
+def refusal(status: int, code: str) -> Answer:
+    return Answer(status, Headers({}), {"error": {"code": code}})
 
 
 def losing(method: str) -> Rewrite:
@@ -184,3 +207,122 @@ def test_a_users_meeting_is_moved_while_its_cancellation_waits(make_office: Make
     deliver(office)
     office.sync()
     assert office.only()["start"] == graph_time(office.noon + 3 * HOUR)
+
+
+# --- one organizer's mailbox is out of reach ---------------------------------------------------------------------------
+
+AWAY = [refusal(503, "ErrorMailboxStoreUnavailable"), refusal(400, "ErrorInvalidRequest"), LOST]
+
+
+@pytest.mark.parametrize("answer", AWAY, ids=["503", "400", "none"])
+def test_one_organizers_mailbox_does_not_answer(
+    make_office: Make, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    """Its cancellation waits, everything else goes on; the next run tries again, and comes no sooner than in a minute."""
+    office = opened(make_office, "100")
+    office.meet(0)
+    office.sync()
+    one = office.only()
+    office.cancel(one)
+    other = office.book(start=office.noon + 5 * HOUR)
+    with monkeypatch.context() as patch:
+        asked = refusing(patch, office.people[0], answer)
+        office.send()
+
+        assert office.again(other)["syncState"] == "synced"
+        assert (office.again(one)["syncState"], office.room()["pendingChanges"]) == ("pending", 1)
+        assert office.status()[0] == "active"
+        assert asked
+        assert waiting(office.house.app, NAME) == 60
+
+    office.advance(6 * MINUTE)
+    office.sync()
+    assert (office.events(office.people[0]), office.room()["pendingChanges"]) == ([], 0)
+    assert office.again(one)["status"] == "cancelled"
+
+
+def test_a_mailbox_that_does_not_answer_is_left_alone(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For five minutes nobody asks again, whatever else waits for it."""
+    office = opened(make_office, "100")
+    office.meet(0)
+    office.meet(0, start=office.noon + 2 * HOUR)
+    office.sync()
+    for one in office.reservations():
+        office.edit(one, title="Ours")
+    with monkeypatch.context() as patch:
+        asked = refusing(patch, office.people[0], LOST)
+        office.send()
+        assert asked == ["PATCH"] * 10
+        office.sync()
+        assert len(asked) == 10
+
+    office.advance(6 * MINUTE)
+    office.sync()
+    assert [event["subject"] for event in office.events(office.people[0])] == ["Ours", "Ours"]
+
+
+def test_a_create_for_a_mailbox_that_does_not_answer(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never falls back to the room; what else is booked there goes on."""
+    office = opened(make_office, "101")
+    one = office.book(owner={"name": "Ann", "email": office.people[0]})
+    other = office.book(start=office.noon + 2 * HOUR, owner={"name": "Bo", "email": office.people[1]})
+    with monkeypatch.context() as patch:
+        refusing(patch, office.people[0], LOST)
+        office.send()
+        office.sync()
+    assert (office.again(one)["syncState"], office.again(other)["status"]) == ("pending", "confirmed")
+
+    office.advance(6 * MINUTE)
+    office.sync()
+
+    assert [event["subject"] for event in office.events(office.people[0])] == ["Planning"]
+    assert [each["status"] for each in office.reservations()] == ["confirmed", "confirmed"]
+
+
+@pytest.mark.parametrize("series", [False, True], ids=["single", "series"])
+def test_the_room_hears_of_a_meeting_before_the_answer_comes(
+    make_office: Make, monkeypatch: pytest.MonkeyPatch, series: bool
+) -> None:
+    """Moved meanwhile, it is taken in as somebody's own; the late answer tells whose it is, and there is one of it."""
+    office = opened(make_office, "101")
+    repeated: Json = {"recurrence": weekly(office.noon, 2)} if series else {}
+    one = office.book(owner={"name": "Ann", "email": office.people[0]}, **repeated)
+    with monkeypatch.context() as patch:
+        rewriting(patch, lambda method, _, answer: LOST if method == "POST" and "id" in answer.body else answer)
+        office.send()
+        meeting = (office.masters if series else office.events)(office.people[0])[0]
+        office.change(0, meeting, **span(office.noon + 3 * HOUR))
+        office.sync()
+        assert {each["seriesId"] if series else each["id"] for each in office.reservations()} > {one["id"]}
+
+    office.advance(6 * MINUTE)
+    office.sync()
+
+    found = office.reservations()
+    assert {each["seriesId"] if series else each["id"] for each in found} == {one["id"]}
+    assert [each["start"] for each in found] == [
+        graph_time(office.noon + 3 * HOUR + week * 7 * DAY) for week in range(1 + series)
+    ]
+    assert {(each["status"], each["syncState"]) for each in found} == {("confirmed", "synced")}
+    office.full()
+    assert office.reservations() == found
+
+
+def test_a_move_to_another_room_waits_for_its_organizer(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    office = opened(make_office, "100")
+    office.link("elm", 1)
+    office.meet(0)
+    office.sync()
+    one = office.only()
+    office.edit(one, room="elm")
+    with monkeypatch.context() as patch:
+        refusing(patch, office.people[0], LOST)
+        office.send()
+    assert (office.again(one, "elm")["syncState"], office.status("elm")[0]) == ("pending", "active")
+
+    office.advance(6 * MINUTE)
+    office.sync()
+    office.sync()
+
+    assert (office.reservations(), office.only("elm")["id"]) == ([], one["id"])
+    assert office.only("elm")["status"] == "confirmed"

@@ -131,14 +131,15 @@ def _delete_organizers(visit: Visit, one: Reservation) -> None:
 
 def _erase(visit: Visit, mailbox: str, event: str) -> None:
     """Delete an event. A 403 is said of cancelled ones, too: a look decides. Raises NotFound, Forbidden."""
-    try:
-        visit.graph.write("DELETE", event_path(mailbox, event), headers=READ_HEADERS)
-    except CursorExpired:  # 410: it was there once
-        return
-    except Forbidden:
-        raw = fetch_event(visit.graph, mailbox, event)
-        if raw is not None and not raw.get("isCancelled"):
-            raise
+    with visit.asking(mailbox):
+        try:
+            visit.graph.write("DELETE", event_path(mailbox, event), headers=READ_HEADERS)
+        except CursorExpired:  # 410: it was there once
+            return
+        except Forbidden:
+            raw = fetch_event(visit.graph, mailbox, event)
+            if raw is not None and not raw.get("isCancelled"):
+                raise
 
 
 # --- to another room -------------------------------------------------------------------------------------------------

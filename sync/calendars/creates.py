@@ -47,7 +47,8 @@ def _post(visit: Visit, one: Reservation) -> None:
     mailbox = one.link.organizer_address if on_user else visit.mailbox
     one = _freeze(visit, one, mailbox, on_user=on_user)
     try:
-        answer = visit.graph.write("POST", event_path(mailbox), one.link.payload, headers=READ_HEADERS)
+        with visit.asking(mailbox):
+            answer = visit.graph.write("POST", event_path(mailbox), one.link.payload, headers=READ_HEADERS)
     except (Forbidden, NotFound) as error:
         if not on_user:
             raise
@@ -123,9 +124,26 @@ def _created(visit: Visit, one: Reservation, raw: Raw, *, certain: bool) -> None
     if on_user:
         bound = replace(bound, status="awaitingRoom" if one.live else one.status)
         visit.set(awaiting=True)
+        _end_twins(visit, bound)
     settle(visit, bound)
     if one.kind == "series" and not on_user:
         _bind_instances(visit, bound)
+
+
+def _end_twins(visit: Visit, one: Reservation) -> None:
+    """The room may have heard of a meeting before the answer came that tells whose it is: what was taken in as somebody's
+    own makes way for `one`, and the calendar is read from the start.
+    """
+    shared = [each for each in visit.ledger if each.link.ical and each.link.ical == one.link.ical and each.id != one.id]
+    twins = {each.id for each in shared if each.link.room_event}
+    for each in visit.ledger:
+        if {each.id, each.series} & twins:
+            ended = replace(each, status="cancelled", updated_at=visit.work.now())
+            ended = ended.linked(state="gone", cause=REMOTE, room_event="", master="", ical="")
+            visit.ledger.put(ended, "deleted" if each.live else None)
+    if twins:
+        visit.set(delta_link="")
+        visit.again = True
 
 
 # --- the occurrences of a series -------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ _REMEDIES = {
     "room-declined": "Choose another time or room: the room declined it.",
     "organizer-locked": "Ask the organizer to change it in Outlook, or enable user calendar delegation.",
     "user-mailbox-denied": "Let the app into the organizer's mailbox, or leave such meetings to Outlook.",
+    "user-mailbox-silent": "Nothing to do: the organizer's mailbox does not answer, and the next run tries again.",
     "recurring-not-sent": "Nothing to do: recurring reservations are sent by the ongoing sync.",
     "organizer-event-missing": "Cancel it in Outlook: the organizer's calendar has lost it, the room's has it.",
     "organizer-unreadable": "Look at it in its organizer's calendar: what that says makes no sense here.",

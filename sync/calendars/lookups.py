@@ -3,7 +3,7 @@ organizer's own copy is.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sync.calendars.clashes import clashing
@@ -11,8 +11,8 @@ from sync.calendars.event import Remote, Unreadable, parse_event
 from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_event, fetch_events, fetch_instances, fetch_view
 from sync.calendars.merge import LOCAL
 from sync.calendars.model import Reservation, Times
-from sync.calendars.visit import Visit
-from sync.errors import Forbidden, NotFound
+from sync.calendars.visit import OutOfReach, Visit
+from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
 
 BUSY: Mapping[str, Any] = {}
 """Something is in the way."""
@@ -32,8 +32,10 @@ def look_first(visit: Visit, one: Reservation) -> Raw | None:
 
 
 def find_made(visit: Visit, one: Reservation) -> str:
-    """The id of the event that an unanswered create of `one` made; "" where it made none."""
-    made = _made_before(visit, one.link.mailbox, one, _view(visit, one.link.mailbox, [one.times]))
+    """The id of the event that an unanswered create of `one` made; "" where it made none. Raises OutOfReach."""
+    mailbox = one.link.mailbox
+    with _reading(visit, mailbox):
+        made = _made_before(visit, mailbox, one, _view(visit, mailbox, [one.times]))
     return str(made["id"]) if made else ""
 
 
@@ -96,49 +98,61 @@ def _has_left(known: Reservation, remote: Remote) -> bool:
 def fetch_organizers(visit: Visit, one: Reservation) -> Raw | None:
     """The organizer's own copy as it is now, searched for where its id leads nowhere; None where there is none.
 
-    Raises Forbidden where nobody may look.
+    Raises Forbidden where nobody may look, OutOfReach where nobody answers.
     """
-    known = (_series_of(visit, one) or one).link.organizer_event
-    with suppress(NotFound):
+    series = _series_of(visit, one)
+    known = (series or one).link.organizer_event
+    with _reading(visit, one.link.organizer_address):
         raw = _copy(visit, known, one) if known else None
-        if raw is not None:
-            return raw
-    with suppress(NotFound):
-        return _copy(visit, _search_event(visit, one), one)
-    return None
+        if raw is None and (found := _search(visit, one)):
+            raw = _instance(visit, str(found["id"]), one) if series else found
+    return raw
+
+
+@contextmanager
+def _reading(visit: Visit, mailbox: str) -> Iterator[None]:
+    """Around what is read from a mailbox. Raises OutOfReach where a user's has nothing to say that makes sense here."""
+    try:
+        with visit.asking(mailbox):
+            yield
+    except (Forbidden, NotFound):
+        raise
+    except GraphError as error:
+        if mailbox == visit.mailbox:
+            raise
+        raise OutOfReach from error
 
 
 def _copy(visit: Visit, event: str, one: Reservation) -> Raw | None:
     """The event of the organizer's calendar as it is now; of a series the occurrence that `one` is."""
     if _series_of(visit, one):
         return _instance(visit, event, one)
-    return fetch_event(visit.graph, one.link.organizer_address, event)
+    with suppress(NotFound, CursorExpired):
+        return fetch_event(visit.graph, one.link.organizer_address, event)
+    return None
 
 
-def _search_event(visit: Visit, one: Reservation) -> str:
-    """The id of the organizer's own copy, that of the series for an occurrence, by the id that all copies of a meeting
-    share.
+def _search(visit: Visit, one: Reservation) -> Raw | None:
+    """The organizer's own copy, that of the series for an occurrence, by the id that all copies of a meeting share.
 
-    Raises NotFound where there is none, Forbidden where nobody may look.
+    Raises Forbidden where nobody may look.
     """
     key = (one.link.organizer_address, (_series_of(visit, one) or one).link.ical)
     copy = fetch_copies(visit.graph, [key])[key] if key[1] else None
     if isinstance(copy, Denied):
         visit.denials.add(key[0], copy, visit.work.now())
         raise Forbidden("The organizer's mailbox is closed", http=403, graph_code="ErrorAccessDenied")
-    if copy is None:
-        raise NotFound("The organizer has no such event", http=404, graph_code="ErrorItemNotFound")
-    return str(copy["id"])
+    return copy
 
 
 def _series_of(visit: Visit, one: Reservation) -> Reservation | None:
     return visit.ledger.get(one.series) if one.series else None
 
 
-def _instance(visit: Visit, master: str, one: Reservation) -> Raw:
-    """An occurrence in the organizer's calendar. Raises NotFound."""
+def _instance(visit: Visit, master: str, one: Reservation) -> Raw | None:
+    """An occurrence in the organizer's calendar."""
     for raw in fetch_instances(visit.graph, one.link.organizer_address, master, visit.window) or ():
         with suppress(Unreadable):
             if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
                 return raw
-    raise NotFound("The organizer has no such occurrence", http=404, graph_code="ErrorItemNotFound")
+    return None

@@ -60,7 +60,8 @@ def _tell(visit: Visit, one: Reservation, raw: Raw, former: str) -> None:
     body |= render_room(raw.get("attendees") or (), visit.room, former)
     headers = {**READ_HEADERS, "If-Match": str(raw.get("@odata.etag", "*"))}
     path = event_path(one.link.organizer_address, str(raw["id"]))
-    answer = visit.graph.write("PATCH", path, body, headers=headers)
+    with visit.asking(one.link.organizer_address):
+        answer = visit.graph.write("PATCH", path, body, headers=headers)
     etag = str(answer.get("@odata.etag", ""))
     visit.set(awaiting=True)
     settle(visit, sent.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag))
@@ -78,7 +79,8 @@ def _miss(visit: Visit, one: Reservation, old: Room | None) -> None:
 def _has(visit: Visit, mailbox: str, event: str) -> bool:
     """Whether a room's calendar has the event; one that is closed may."""
     try:
-        raw = fetch_event(visit.graph, mailbox, event) if event else None
+        with visit.asking(mailbox):
+            raw = fetch_event(visit.graph, mailbox, event) if event else None
     except Forbidden:
         return True
     except NotFound:

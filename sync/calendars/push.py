@@ -8,7 +8,7 @@ from sync.calendars.event import Unreadable
 from sync.calendars.model import Reservation
 from sync.calendars.outcomes import roll_back
 from sync.calendars.updates import update
-from sync.calendars.visit import Visit
+from sync.calendars.visit import OutOfReach, Visit
 
 _ORDER = {"deleting": 0, "updating": 1, "creating": 2}
 _SENDERS: Mapping[str, Callable[[Visit, Reservation], None]] = {
@@ -39,18 +39,28 @@ def push(visit: Visit, *, recurring: bool, what: Collection[str] = _ORDER) -> bo
                 visit.ledger.count("skipped")
                 visit.ledger.note(one.id, "skipped", "recurring-not-sent")
                 continue
-            try:
-                _SENDERS[one.link.state](visit, one)
-            except Unreadable as bad:
-                roll_back(visit, visit.ledger.get(one.id) or one, str(bad))
-            visit.ledger.commit(visit.work.now())
+            _send(visit, one)
     visit.ledger.settle()
     return True
+
+
+def _send(visit: Visit, one: Reservation) -> None:
+    """Send one, and commit what became of it. It waits for the next run where a user's mailbox does not answer."""
+    try:
+        _SENDERS[one.link.state](visit, one)
+    except Unreadable as bad:
+        roll_back(visit, visit.ledger.get(one.id) or one, str(bad))
+    except OutOfReach:
+        visit.left.add(one.id)
+        visit.ledger.count("skipped")
+        visit.ledger.note(one.id, "skipped", "user-mailbox-silent")
+    visit.ledger.commit(visit.work.now())
 
 
 def _waiting(visit: Visit, what: Collection[str], tried: Mapping[str, Reservation]) -> list[Reservation]:
     """What has not been tried as it is now, in the order that frees time before it takes some."""
     waiting = [one for one in visit.ledger if one.link.state in what and tried.get(one.id) != one]
+    waiting = [one for one in waiting if one.id not in visit.left]
     return sorted(waiting, key=lambda each: (_ORDER[each.link.state], each.updated_at))
 
 
@@ -72,5 +82,4 @@ def resend(visit: Visit) -> None:
             and link.organizer == "user"
             and not (visit.full and _repeats(one))
         ):
-            create(visit, one)
-            visit.ledger.commit(visit.work.now())
+            _send(visit, one)

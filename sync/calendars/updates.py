@@ -98,11 +98,12 @@ def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
     body = render_update(one, frozenset(groups | ({"time"} if "pattern" in groups else set())))
     link = one.link
     if link.organizer == "room":
-        path, etag = event_path(visit.mailbox, link.room_event), link.room_etag
+        mailbox, event, etag = visit.mailbox, link.room_event, link.room_etag
     else:
-        path, etag = event_path(link.organizer_address, link.organizer_event), link.organizer_etag
+        mailbox, event, etag = link.organizer_address, link.organizer_event, link.organizer_etag
     headers = {**READ_HEADERS, **({"If-Match": etag} if etag else {})}
-    return visit.graph.write("PATCH", path, body, headers=headers)
+    with visit.asking(mailbox):
+        return visit.graph.write("PATCH", event_path(mailbox, event), body, headers=headers)
 
 
 def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -> None:

@@ -1,8 +1,10 @@
 """One room as one run looks at it: what it may do there, and who cannot be read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.tables import Write, decode_key, encode_key
 from sync.calendars.ledger import Ledger
@@ -10,6 +12,7 @@ from sync.calendars.mailboxes import Denied
 from sync.calendars.model import Policy, Room, RoomState
 from sync.calendars.store import Todo
 from sync.calendars.terms import policy_of
+from sync.errors import Deferred
 from sync.sync_settings import CalendarsSettings
 
 if TYPE_CHECKING:
@@ -18,10 +21,18 @@ if TYPE_CHECKING:
 
 DENIAL = "denied|"
 DENIAL_KEPT = timedelta(hours=24)
+SILENCE_KEPT = timedelta(minutes=5)
+_SILENT = "silent"
+
+
+class OutOfReach(Exception):
+    """A user's mailbox does not answer for now: what is for it waits, and everything else goes on."""
 
 
 class Denials:
-    """The users' mailboxes that refused the app in the last 24 hours, so that nobody asks again for each meeting."""
+    """The users' mailboxes that refused the app in the last 24 hours, or did not answer in the last five minutes, so that
+    nobody asks again for each meeting.
+    """
 
     def __init__(self, work: "Work") -> None:
         self._work = work
@@ -29,25 +40,39 @@ class Denials:
         self._known = {decode_key(row["key"][len(DENIAL) :]): (row["reason"], row["until"]) for row in rows}
 
     def get(self, mailbox: str, now: datetime) -> Denied | None:
-        found = self._known.get(mailbox.lower())
-        return Denied(found[0]) if found and found[1] > now else None
+        """Why a mailbox is closed; None where it is not."""
+        reason = self._reason(mailbox, now)
+        return Denied(reason) if reason and reason != _SILENT else None
+
+    def is_silent(self, mailbox: str, now: datetime) -> bool:
+        return bool(self._reason(mailbox, now) == _SILENT)
 
     def add(self, mailbox: str, denied: Denied, now: datetime) -> None:
-        until = now + DENIAL_KEPT
-        self._known[mailbox.lower()] = (denied.reason, until)
-        write = Write("replace", DENIAL + encode_key(mailbox.lower()), {"reason": denied.reason, "until": until})
-        if not self._work.run.dry_run:
-            self._work.app.tables.data.commit(self._work.connection, [write])
+        self._keep(mailbox, denied.reason, now + DENIAL_KEPT)
+
+    def add_silent(self, mailbox: str, now: datetime) -> None:
+        self._keep(mailbox, _SILENT, now + SILENCE_KEPT)
 
     def any_denied(self, now: datetime) -> bool:
         """Whether a mailbox of the tenant itself is closed to the app."""
-        return any(reason != "external" and until > now for reason, until in self._known.values())
+        return any(reason not in ("external", _SILENT) and until > now for reason, until in self._known.values())
+
+    def _reason(self, mailbox: str, now: datetime) -> Any:
+        found = self._known.get(mailbox.lower())
+        return found[0] if found and found[1] > now else None
+
+    def _keep(self, mailbox: str, reason: str, until: datetime) -> None:
+        self._known[mailbox.lower()] = (reason, until)
+        write = Write("replace", DENIAL + encode_key(mailbox.lower()), {"reason": reason, "until": until})
+        if not self._work.run.dry_run:
+            self._work.app.tables.data.commit(self._work.connection, [write])
 
 
 @dataclass
 class Visit:
     """What one look at a room needs. `full` is a full round that an admin asked for; `again` asks for another round at
-    the end; `waits_for` are rooms to which reservations of this one are on their way.
+    the end; `waits_for` are rooms to which reservations of this one are on their way, `left` the reservations that wait for
+    a user's mailbox to answer.
     """
 
     work: "Work"
@@ -59,6 +84,7 @@ class Visit:
     full: bool = False
     again: bool = field(default=False, init=False)
     waits_for: set[str] = field(default_factory=set, init=False)
+    left: set[str] = field(default_factory=set, init=False)
     _ledger: Ledger | None = field(default=None, init=False)
 
     @property
@@ -95,6 +121,21 @@ class Visit:
         assert self.state.window_start is not None
         assert self.state.window_end is not None
         return self.state.window_start, self.state.window_end
+
+    @contextmanager
+    def asking(self, mailbox: str) -> Iterator[None]:
+        """Around what is asked of a mailbox. Raises OutOfReach where that is another one than the room's and does not
+        answer; a pause that Graph asks for concerns everybody.
+        """
+        if self.denials.is_silent(mailbox, self.work.now()):
+            raise OutOfReach
+        try:
+            yield
+        except Deferred as error:
+            if mailbox == self.mailbox or error.throttled or error.code != Deferred.code:
+                raise
+            self.denials.add_silent(mailbox, self.work.now())
+            raise OutOfReach from error
 
     def set(self, **changes: object) -> None:
         """Change the room's state, which is stored at the end of the visit."""
