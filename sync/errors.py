@@ -97,7 +97,7 @@ class Forbidden(GraphError):
 
 
 class Changed(GraphError):
-    """Graph answered 412: the object is not the version that the request names any more."""
+    """Graph answered 412, or 409 ErrorIrresolvableConflict: the object is not the version that the request names any more."""
 
     code = "graph-changed"
 

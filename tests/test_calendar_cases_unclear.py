@@ -1,15 +1,13 @@
-"""What is sent to Outlook where Graph's answers are lost, late, or say less than they could."""
+"""What is sent to Outlook where Graph's answers are lost, or a mailbox does not answer."""
 
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
 from sync.calendars.run import waiting
 from sync.graph.client import GraphClient
-from sync.graph.protocol import NO_ANSWER, Answer, Headers
-from tests.clock import never_wait
+from sync.graph.protocol import Answer
+from tests.answers import LOST, losing, refusal, refusing, rewriting
 from tests.office import (
     DAY,
     HOUR,
@@ -29,52 +27,6 @@ from tests.office import (
 )
 
 __all__ = ["make_office", "office"]
-Rewrite = Callable[[str, str, Answer], Answer]
-LOST = Answer(NO_ANSWER, Headers({}), {})
-
-
-def rewriting(monkeypatch: pytest.MonkeyPatch, rewrite: Rewrite) -> None:
-    """Have Graph's answers say something else, by method and path; what was asked for has happened all the same."""
-    real = GraphClient._send
-    never_wait(monkeypatch)
-
-    def send(self: GraphClient, request: Any, token: str) -> Answer:
-        return rewrite(request.method, unquote(request.url), real(self, request, token))
-
-    monkeypatch.setattr(GraphClient, "_send", send)
-
-
-def refusing(monkeypatch: pytest.MonkeyPatch, mailbox: str, answer: Answer) -> list[str]:
-    """Have Graph answer so whatever is asked of a mailbox, outside of batches; the methods that were asked for."""
-    real = GraphClient._send
-    asked: list[str] = []
-    never_wait(monkeypatch)
-
-    def send(self: GraphClient, request: Any, token: str) -> Answer:
-        if f"/users/{mailbox}/" not in unquote(request.url):
-            return real(self, request, token)
-        asked.append(request.method)
-        return answer
-
-    monkeypatch.setattr(GraphClient, "_send", send)
-    return asked
-
-
-def refusal(status: int, code: str) -> Answer:
-    return Answer(status, Headers({}), {"error": {"code": code}})
-
-
-def losing(method: str) -> Rewrite:
-    """The first answer to this method gets lost."""
-    lost: list[str] = []
-
-    def rewrite(asked: str, path: str, answer: Answer) -> Answer:
-        if asked == method and not lost:
-            lost.append(path)
-            return LOST
-        return answer
-
-    return rewrite
 
 
 def deliver(office: Office) -> None:

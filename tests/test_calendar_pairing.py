@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from sync.calendars.event import Remote
-from sync.calendars.model import Link, Reservation, Times
-from sync.calendars.pairing import pair
+from sync.calendars.model import Agreed, Link, Reservation, Times
+from sync.calendars.pairing import is_as_asked, pair
 
 MONDAY = datetime(2026, 4, 13, 9, tzinfo=UTC)
 WEEK, HOUR = timedelta(days=7), timedelta(hours=1)
@@ -124,3 +125,39 @@ def test_a_single_event_that_became_a_series() -> None:
     assert names(instances, [], single) == [("E1", "single"), ("E2", "")]
     assert names(instances, [ONE], single) == [("E1", "one"), ("E2", "")]
     assert names([], [], single) == []
+
+
+ASKED = replace(instance("E", MONDAY), kind="single", original_start=None)
+BASE = Agreed(
+    "Weekly", "2026-04-13T09:00:00+00:00", "2026-04-13T10:00:00+00:00", False, "oak@contoso.com", False, False
+)
+WAITS = replace(
+    occurrence("waits", "", None),
+    link=Link(state="creating", payload={"subject": "Weekly"}, base=BASE, transaction="T"),
+)
+
+
+def test_what_was_asked_for() -> None:
+    """Known by its kind, times and subject."""
+    assert is_as_asked(WAITS, ASKED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"transaction": "another"},
+        {"cancelled": True},
+        {"kind": "series"},
+        {"subject": "Other"},
+        {"times": Times(MONDAY, MONDAY + 2 * HOUR, "UTC")},
+    ],
+    ids=["transaction", "cancelled", "kind", "subject", "times"],
+)
+def test_what_was_not_asked_for(change: dict[str, Any]) -> None:
+    assert not is_as_asked(WAITS, replace(ASKED, **change))
+
+
+@pytest.mark.parametrize("change", [{"state": "deleting"}, {"payload": None}, {"base": None}])
+def test_nothing_was_asked_for(change: dict[str, Any]) -> None:
+    """By what has been answered, or is not wanted any more."""
+    assert not is_as_asked(WAITS.linked(**change), ASKED)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
+from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
 from sync.graph.protocol import (
     NO_ANSWER,
     Answer,
@@ -260,6 +260,14 @@ class TestErrors:
     def test_a_sync_state_code_ends_the_cursor_at_any_4xx(self, code):
         for status in (400, 404, 409, 410):
             assert type(parse_error(Answer(status, Headers({}), {"error": {"code": code}}))) is CursorExpired
+
+    @pytest.mark.parametrize("status", [409, 412])
+    def test_a_conflict_that_exchange_cannot_resolve_is_a_change(self, status):
+        error = {"code": "ErrorIrresolvableConflict"}
+        assert type(parse_error(Answer(status, Headers({}), {"error": error}))) is Changed
+        wrapped = {"code": "Conflict", "innerError": error}
+        assert type(parse_error(Answer(status, Headers({}), {"error": wrapped}))) is Changed
+        assert type(parse_error(Answer(409, Headers({}), {"error": {"code": "Conflict"}}))) is GraphError
 
     def test_a_sync_state_code_of_a_server_fault_does_not(self):
         assert type(parse_error(Answer(501, Headers({}), {"error": {"code": "resyncRequired"}}))) is GraphError

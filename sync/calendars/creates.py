@@ -4,11 +4,12 @@ A create is frozen and stored before it is sent, with a transactionId: whatever 
 makes no second event.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 from sync.calendars.event import READ_HEADERS, Remote, Unreadable, parse_event, render_create
-from sync.calendars.lookups import BUSY, look_first
-from sync.calendars.mailboxes import Denied, Raw, denial, event_path, fetch_instances
+from sync.calendars.lookups import BUSY, find_made, look_first, reading
+from sync.calendars.mailboxes import Denied, Raw, denial, event_path, fetch_event, fetch_instances
 from sync.calendars.merge import CLASH, LOCAL, REMOTE, changed
 from sync.calendars.model import Link, Reservation, transaction_id
 from sync.calendars.outcomes import reject, settle
@@ -56,7 +57,7 @@ def _post(visit: Visit, one: Reservation) -> None:
     except GraphError as error:
         _refused(visit, one, error)
     else:
-        _created(visit, one, answer, certain=True)
+        _answered(visit, one, answer)
 
 
 def _freeze(visit: Visit, one: Reservation, mailbox: str, *, on_user: bool) -> Reservation:
@@ -99,27 +100,48 @@ def _refused(visit: Visit, one: Reservation, error: GraphError) -> None:
     reject(visit, one, "graph-refused", LOCAL)
 
 
-def _created(visit: Visit, one: Reservation, raw: Raw, *, certain: bool) -> None:
-    """Bind `one` to its event. One that was found rather than made may have been changed since: the next round shows."""
-    try:
-        remote = parse_event(raw, visit.room.time_zone)
-    except Unreadable as bad:
-        reject(visit, one, str(bad), LOCAL)
-        return
+def _answered(visit: Visit, one: Reservation, answer: Raw) -> None:
+    """Bind `one` to what the answer tells of. What that leaves out comes with the next round, but for which event it is,
+    and what a user's event shares with the copy that the room will have: that is asked for. Raises OutOfReach.
+    """
+    event = str(answer.get("id") or "") or find_made(visit, one)
     on_user = one.link.organizer == "user"
+    if event and answer.get("id") and (answer.get("iCalUId") or not on_user):
+        _created(visit, one, answer, certain=True)
+    elif event:
+        _created(visit, one, _read_back(visit, one.link.mailbox, event), certain=False)
+
+
+def _read_back(visit: Visit, mailbox: str, event: str) -> Raw:
+    """An event that was just made; its id alone where nobody may look."""
+    raw: Raw | None = None
+    with suppress(Forbidden, NotFound), reading(visit, mailbox):
+        raw = fetch_event(visit.graph, mailbox, event)
+    return raw or {"id": event}
+
+
+def _created(visit: Visit, one: Reservation, raw: Raw, *, certain: bool) -> None:
+    """Bind `one` to its event, by its id alone where nothing else can be read. One that was found rather than made may
+    have been changed since: the next round shows.
+    """
+    remote: Remote | None = None
+    with suppress(Unreadable):
+        remote = parse_event(raw, visit.room.time_zone)
+    event, on_user = str(raw["id"]), one.link.organizer == "user"
     base = one.link.base or one.agreed()
-    as_sent = certain and remote.times.canonical() == (base.start, base.end)
+    as_sent = remote is not None and certain and remote.times.canonical() == (base.start, base.end)
+    etag = remote.etag if remote else ""
     bound = one.linked(
         state="linked",
         organizer_address=one.link.organizer_address if on_user else visit.mailbox.lower(),
-        room_event="" if on_user else remote.id,
-        organizer_event=remote.id if on_user else "",
-        ical=remote.ical,
-        room_etag=remote.etag if as_sent and not on_user else "",
-        organizer_etag=remote.etag if on_user else "",
+        room_event="" if on_user else event,
+        organizer_event=event if on_user else "",
+        ical=str(raw.get("iCalUId") or ""),
+        room_etag=etag if as_sent and not on_user else "",
+        organizer_etag=etag if on_user else "",
         base=base,
         payload=None,
-        created_at=remote.created_at,
+        created_at=remote.created_at if remote else None,
     )
     if on_user:
         bound = replace(bound, status="awaitingRoom" if one.live else one.status)

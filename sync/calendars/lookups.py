@@ -11,6 +11,8 @@ from sync.calendars.event import Remote, Unreadable, parse_event
 from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_event, fetch_events, fetch_instances, fetch_view
 from sync.calendars.merge import LOCAL
 from sync.calendars.model import Reservation, Times
+from sync.calendars.organizers import by_room
+from sync.calendars.pairing import is_as_asked
 from sync.calendars.visit import OutOfReach, Visit
 from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
 
@@ -34,7 +36,7 @@ def look_first(visit: Visit, one: Reservation) -> Raw | None:
 def find_made(visit: Visit, one: Reservation) -> str:
     """The id of the event that an unanswered create of `one` made; "" where it made none. Raises OutOfReach."""
     mailbox = one.link.mailbox
-    with _reading(visit, mailbox):
+    with reading(visit, mailbox):
         made = _made_before(visit, mailbox, one, _view(visit, mailbox, [one.times]))
     return str(made["id"]) if made else ""
 
@@ -44,12 +46,25 @@ def _view(visit: Visit, mailbox: str, wanted: list[Times]) -> list[Raw]:
 
 
 def _made_before(visit: Visit, mailbox: str, one: Reservation, events: list[Raw]) -> Raw | None:
-    """The event of these that carries the transaction of `one`; a series is known by its master."""
+    """The event of these that carries the transaction of `one`, or else is what that asked for; a series is known by its
+    master.
+    """
     if one.kind == "series":
         masters = {str(raw["seriesMasterId"]) for raw in events if raw.get("seriesMasterId")}
         found = fetch_events(visit.graph, mailbox, masters) if masters else {}
         events = [raw for raw in found.values() if raw is not None]
-    return next((raw for raw in events if raw.get("transactionId") == one.link.transaction), None)
+    named = (raw for raw in events if raw.get("transactionId") == one.link.transaction)
+    return next(named, None) or next((raw for raw in events if _is_as_asked(visit, one, raw)), None)
+
+
+def _is_as_asked(visit: Visit, one: Reservation, raw: Raw) -> bool:
+    """Whether an event that nobody here knows is the one that `one` waits for, its transactionId not being told."""
+    try:
+        remote = parse_event(raw, visit.room.time_zone)
+    except Unreadable:
+        return False
+    known = (event for each in visit.ledger for event in (each.link.room_event, each.link.organizer_event))
+    return is_as_asked(one, remote) and by_room(visit, remote) and remote.id not in known
 
 
 def _needed(visit: Visit, one: Reservation) -> list[Times]:
@@ -102,7 +117,7 @@ def fetch_organizers(visit: Visit, one: Reservation) -> Raw | None:
     """
     series = _series_of(visit, one)
     known = (series or one).link.organizer_event
-    with _reading(visit, one.link.organizer_address):
+    with reading(visit, one.link.organizer_address):
         raw = _copy(visit, known, one) if known else None
         if raw is None and (found := _search(visit, one)):
             raw = _instance(visit, str(found["id"]), one) if series else found
@@ -110,7 +125,7 @@ def fetch_organizers(visit: Visit, one: Reservation) -> Raw | None:
 
 
 @contextmanager
-def _reading(visit: Visit, mailbox: str) -> Iterator[None]:
+def reading(visit: Visit, mailbox: str) -> Iterator[None]:
     """Around what is read from a mailbox. Raises OutOfReach where a user's has nothing to say that makes sense here."""
     try:
         with visit.asking(mailbox):

@@ -1,4 +1,4 @@
-"""Which reservation an instance of a series is: pure."""
+"""Which reservation an event is that does not say so: pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +28,17 @@ def pair(
         pairing.in_order(living)
     pairing.by(lambda remote: remote.original_start, {one.original_start: one for one in every})
     return [(remote, pairing.found.get(remote.id)) for remote in pairing.instances]
+
+
+def is_as_asked(one: Reservation, remote: Remote) -> bool:
+    """Whether an event, of which no transactionId is told, is what the create asks for that `one` waits for."""
+    link = one.link
+    if link.state != "creating" or link.payload is None or link.base is None:
+        return False
+    if remote.transaction or remote.cancelled or remote.kind != one.kind:
+        return False
+    same_time = remote.times.canonical() == (link.base.start, link.base.end)
+    return same_time and remote.subject == link.payload.get("subject")
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """From Graph to the portal: what a room's calendar shows is taken over into its reservations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from sync.calendars.organizers import (
     Copies,
     address_of,
     ask_organizers,
+    by_room,
     fetch_all_copies,
     instance_titles,
     same,
@@ -19,7 +20,7 @@ from sync.calendars.organizers import (
     title_for,
 )
 from sync.calendars.overlaps import settle_overlaps
-from sync.calendars.pairing import pair
+from sync.calendars.pairing import is_as_asked, pair
 from sync.calendars.removals import remove
 from sync.calendars.series import DROPPED
 from sync.calendars.visit import Visit
@@ -47,35 +48,55 @@ def pull(visit: Visit, *, anew: bool) -> bool:
 
 class _Index:
     """The reservations of a room by all that an event can be known by, in this order: the id of the event, the id of
-    the create that made it, the id that all copies of a meeting share, and where the answer to a create in its owner's
-    calendar was lost, what that asked for.
+    the create that made it, the id that all copies of a meeting share, and where the answer to a create was lost or did
+    not tell, what that asked for.
     """
 
-    def __init__(self, held: Iterable[Reservation]) -> None:
+    def __init__(self, visit: Visit) -> None:
         self.by_event: dict[str, Reservation] = {}
         self.by_transaction: dict[str, Reservation] = {}
         self.by_ical: dict[str, Reservation] = {}
         self.by_request: dict[tuple[str, str, str], Reservation] = {}
-        for one in sorted(held, key=lambda each: (each.live, each.updated_at)):  # living ones last: they win
+        self._visit = visit
+        self._waiting = [one for one in visit.ledger if one.link.state == "creating" and one.link.payload]
+        self._claims: dict[str, str] = {}
+        for one in sorted(visit.ledger, key=lambda each: (each.live, each.updated_at)):  # living ones last: they win
             if one.link.room_event:
                 self.by_event[one.link.room_event] = one
             if one.link.transaction:
                 self.by_transaction[one.link.transaction] = one
             if one.link.ical and one.kind in ("single", "series"):
                 self.by_ical[one.link.ical] = one
-            if one.link.payload and one.link.base and one.link.organizer == "user":
+            if one.link.base and one.link.organizer == "user" and _is_unnamed(one):
                 self.by_request[one.link.organizer_address.lower(), one.link.base.start, one.link.base.end] = one
 
     def find(self, remote: Remote) -> Reservation | None:
         """The reservation of a single event or of a series."""
         known = self.by_event.get(remote.id) or self.by_transaction.get(remote.transaction)
         asked = (address_of(remote), *remote.times.canonical())
-        return known or self.by_ical.get(remote.ical) or self.by_request.get(asked)
+        return known or self.by_ical.get(remote.ical) or self.by_request.get(asked) or self._asked_for(remote)
+
+    def _asked_for(self, remote: Remote) -> Reservation | None:
+        """The reservation whose create asks for an event of the room's own, each for one event alone."""
+        for one in self._waiting:
+            if (
+                is_as_asked(one, remote)
+                and by_room(self._visit, remote)
+                and self._claims.setdefault(one.id, remote.id) == remote.id
+            ):
+                return one
+        return None
+
+
+def _is_unnamed(one: Reservation) -> bool:
+    """Whether nothing is known yet that would name its copy in the room."""
+    link = one.link
+    return bool(link.payload) or (link.state in ("linked", "updating") and not (link.ical or link.room_event))
 
 
 def _take_in(visit: Visit, findings: Findings) -> set[str]:
     """Decide about everything that is there; the ids of the reservations that it belongs to."""
-    index = _Index(visit.ledger)
+    index = _Index(visit)
     copies = fetch_all_copies(visit, [*findings.masters.values(), *findings.singles.values()], index.find)
     matched: set[str] = set()
     for master, remote in sorted(findings.masters.items()):

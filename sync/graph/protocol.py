@@ -31,6 +31,7 @@ _EXPIRED_CURSOR = frozenset(
         "directorypagetokennotfoundexception",
     }
 )
+_CONFLICT = "ErrorIrresolvableConflict"  # Exchange says so with 409 or 412
 _WORD = re.compile(r"[A-Za-z$][A-Za-z.$]*")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
@@ -228,7 +229,8 @@ def parse_error(answer: Answer) -> GraphError:
     detail = f"Graph answered {answer.status} {code} (request {_slug(answer.headers.get('request-id'))})."
     if answer.status == 410 or (400 <= answer.status < 500 and _EXPIRED_CURSOR & {c.lower() for c in codes}):
         return CursorExpired(detail, http=answer.status, graph_code=code)
-    kind = {403: Forbidden, 404: NotFound, 412: Changed}.get(answer.status, GraphError)
+    status = 412 if _CONFLICT in codes else answer.status
+    kind = {403: Forbidden, 404: NotFound, 412: Changed}.get(status, GraphError)
     return kind(detail, http=answer.status, graph_code=code)
 
 
