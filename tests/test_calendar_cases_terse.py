@@ -8,6 +8,7 @@ import pytest
 from sync.graph.protocol import Answer
 from tests.answers import LOST, Rewrite, instead, refusal, rewriting
 from tests.office import (
+    DAY,
     HOUR,
     MINUTE,
     Json,
@@ -248,3 +249,30 @@ def test_two_events_are_as_it_was_asked_for(office: Office, monkeypatch: pytest.
     found = office.reservations()
     assert len({office.stored(each).link.room_event for each in found}) == len(office.events()) == len(found) == 2
     assert one["id"] in {each["id"] for each in found}
+
+
+# --- places in a series that are not told --------------------------------------------------------------------------------
+
+
+def test_a_moved_occurrence_of_a_users_series(make_office: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose place in the series is not told: it is known by its time, and can be changed."""
+    office = opened(make_office, "100")
+    office.meet(0, recurrence=weekly(office.noon, 3))
+    office.sync()
+
+    def without_place(_method: str, _path: str, answer: Answer) -> Answer:
+        listed = answer.body.get("value")
+        if not isinstance(listed, list):
+            return answer
+        short = [{name: value for name, value in one.items() if name != "originalStart"} for one in listed]
+        return Answer(answer.status, answer.headers, {**answer.body, "value": short})
+
+    rewriting(monkeypatch, without_place)
+    office.change(0, office.events(office.people[0])[1], **span(office.noon + 8 * DAY))
+    office.sync()
+    office.edit(office.reservations()[1], title="Ours")
+
+    office.send()
+
+    assert [event["subject"] for event in office.events(office.people[0])] == ["Planning", "Ours", "Planning"]
+    assert [(each["title"], each["syncState"]) for each in office.reservations()][1] == ("Ours", "synced")

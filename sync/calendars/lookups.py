@@ -165,9 +165,16 @@ def _series_of(visit: Visit, one: Reservation) -> Reservation | None:
 
 
 def _instance(visit: Visit, master: str, one: Reservation) -> Raw | None:
-    """An occurrence in the organizer's calendar."""
+    """An occurrence in the organizer's calendar: by its place in the series, or where Graph does not tell that, by its
+    time. No series has two at one time.
+    """
+    base = one.link.base or one.agreed()
+    at_its_time: Raw | None = None
     for raw in fetch_instances(visit.graph, one.link.organizer_address, master, visit.window) or ():
         with suppress(Unreadable):
-            if parse_event(raw, visit.room.time_zone).original_start == one.original_start:
+            remote = parse_event(raw, visit.room.time_zone)
+            if remote.original_start == one.original_start:
                 return raw
-    return None
+            if remote.times.canonical() == (base.start, base.end):
+                at_its_time = raw
+    return at_its_time
