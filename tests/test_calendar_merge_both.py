@@ -148,6 +148,20 @@ def test_a_note_stays(note: str) -> None:
     assert after(ours(note=note), by_room(title="Review")).note == note
 
 
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        (by_room(title="Review"), ("rejected", "crossing-boundary")),
+        (by_room(times=hours(11, 12)), ("synced", "")),
+    ],
+)
+def test_why_a_change_was_refused(seen: Seen, shown: tuple[str, str]) -> None:
+    """It is told until Outlook gives another time."""
+    made = after(ours(sync_state="rejected", note="crossing-boundary"), seen)
+
+    assert (made.sync_state, made.note) == shown
+
+
 SENT = ours(title="Second", times=hours(11, 12)).agreed()
 
 

@@ -66,18 +66,33 @@ ONE, TWO = occurrence("one", "E1", MONDAY), occurrence("two", "E2", MONDAY + WEE
 
 
 def names(
-    instances: list[Remote], held: list[Reservation], single: Reservation | None = None, *, shifted: bool = False
+    instances: list[Remote],
+    held: list[Reservation],
+    single: Reservation | None = None,
+    *,
+    shift: timedelta | None = None,
+    now: datetime = MONDAY - WEEK,
 ) -> list[tuple[str, str]]:
-    found = pair(instances, held, single, shifted=shifted)
+    found = pair(instances, held, single, shift=shift, now=now)
     return [(remote.id, one.id if one else "") for remote, one in found]
 
 
-@pytest.mark.parametrize("shifted", [False, True])
-def test_by_event(shifted: bool) -> None:
-    """The same ids are the same occurrences, wherever they have been moved to; in the order of time."""
-    moved = instance("E1", MONDAY, at=MONDAY + 2 * WEEK)
+def series(*numbers: int, start: datetime = MONDAY) -> list[Reservation]:
+    """Occurrences of a weekly series, named by their week."""
+    return [occurrence(f"{number}", f"E{number}", start + number * WEEK) for number in numbers]
 
-    assert names([moved, instance("E2", MONDAY + WEEK)], [ONE, TWO], shifted=shifted) == [("E2", "two"), ("E1", "one")]
+
+def moved(by: timedelta, *numbers: int) -> list[Remote]:
+    """Instances of a weekly series that has moved, all with new ids."""
+    return [instance(f"F{number}", MONDAY + number * WEEK + by) for number in numbers]
+
+
+@pytest.mark.parametrize("shift", [None, 0 * HOUR])
+def test_by_event(shift: timedelta | None) -> None:
+    """The same ids are the same occurrences, wherever they have been moved to; in the order of time."""
+    away = instance("E1", MONDAY, at=MONDAY + 2 * WEEK)
+
+    assert names([away, instance("E2", MONDAY + WEEK)], [ONE, TWO], shift=shift) == [("E2", "two"), ("E1", "one")]
 
 
 def test_by_place() -> None:
@@ -94,26 +109,97 @@ def test_new_ones() -> None:
     assert names([instance("E1", MONDAY), instance("E3", MONDAY + 2 * WEEK)], [ONE, TWO]) == [("E1", "one"), ("E3", "")]
 
 
-def test_a_shift() -> None:
-    """New ids and places: paired in their order; one more than before is new."""
-    later = [instance(f"F{number}", MONDAY + number * WEEK + HOUR) for number in range(3)]
-
-    assert names(later, [TWO, ONE], shifted=True) == [("F0", "one"), ("F1", "two"), ("F2", "")]
-    assert names(later, [TWO, ONE]) == [("F0", ""), ("F1", ""), ("F2", "")]
+MINUTES = timedelta(minutes=30)
+SHIFTS = [-MINUTES, HOUR, -5 * HOUR, 24 * HOUR, -48 * HOUR, 96 * HOUR, WEEK, -WEEK, WEEK + HOUR, 10 * WEEK]
+GAPS = [(shift, missing) for shift in SHIFTS for missing in (None, 0, 1, 2, 3)]
 
 
-def test_a_shift_to_a_place_that_another_has() -> None:
-    """Each reservation is one instance only."""
+@pytest.mark.parametrize(("shift", "missing"), [each for each in GAPS if each not in ((WEEK, 0), (-WEEK, 3))], ids=str)
+def test_a_shift(shift: timedelta, missing: int | None) -> None:
+    """New ids and places: each keeps its number in the series, and only the one that had been deleted is new."""
+    held = series(*(number for number in range(4) if number != missing))
+
+    found = names(moved(shift, 0, 1, 2, 3), held[::-1], shift=shift)
+
+    assert found == [(f"F{number}", "" if number == missing else f"{number}") for number in range(4)]
+
+
+@pytest.mark.parametrize(("shift", "left"), [(WEEK, (1, 2, 3)), (-WEEK, (0, 1, 2))], ids=str)
+def test_a_shift_that_changes_nothing(shift: timedelta, left: tuple[int, ...]) -> None:
+    """A week's shift of what has lost its first (or last) one: the others stay in their places."""
+    found = dict(names(moved(shift, 0, 1, 2, 3), series(*left), shift=shift))
+
+    places = {f"E{number}": instance(f"E{number}", MONDAY + number * WEEK) for number in left}
+    assert sorted(one for one in found.values() if one) == [f"{number}" for number in left]
+    for remote in moved(shift, 0, 1, 2, 3):
+        if found[remote.id]:
+            assert places[f"E{found[remote.id]}"].original_start == remote.original_start
+
+
+def test_a_shift_without_news() -> None:
+    """What has another place and another id and is not told to have moved is something else."""
+    assert names(moved(HOUR, 0, 1, 2), [TWO, ONE]) == [("F0", ""), ("F1", ""), ("F2", "")]
+
+
+def test_a_shift_that_is_shorter() -> None:
+    """The last ones are over; what is the nearest keeps its reservation."""
+    assert names(moved(HOUR, 0, 1), series(0, 1, 2, 3), shift=HOUR) == [("F0", "0"), ("F1", "1")]
+    assert names(moved(HOUR, 1, 3), series(0, 1, 2, 3), shift=HOUR) == [("F1", "1"), ("F3", "3")]
+
+
+def test_a_series_that_begins_later() -> None:
+    """Its first occurrences are dropped: the others stay where they were, which fits better than a shift."""
+    assert names(moved(HOUR, 2, 3, 4, 5), series(0, 2, 4, 5), shift=2 * WEEK + HOUR) == [
+        ("F2", "0"),
+        ("F3", "2"),
+        ("F4", "4"),
+        ("F5", "5"),
+    ]
+    assert names(moved(HOUR, 2, 3, 4, 5), series(2, 4, 5), shift=2 * WEEK + HOUR) == [
+        ("F2", "2"),
+        ("F3", ""),
+        ("F4", "4"),
+        ("F5", "5"),
+    ]
+
+
+def test_a_shift_to_places_that_others_have() -> None:
+    """The order stays: a reservation is the next one, not the one that has its old place."""
     later = [instance("F1", MONDAY + WEEK), instance("F2", MONDAY + 2 * WEEK)]
 
-    assert names(later, [ONE, TWO], shifted=True) == [("F1", "two"), ("F2", "one")]
+    assert names(later, [ONE, TWO], shift=WEEK) == [("F1", "one"), ("F2", "two")]
+
+
+def test_a_shift_of_a_series_that_is_under_way() -> None:
+    """What has taken place stays what it was, however much of it there is; today's counts as that once it is over."""
+    held, now = series(*range(6)), MONDAY + 3 * WEEK + 2 * HOUR
+
+    assert names(moved(WEEK, 3, 4), held, shift=WEEK, now=now) == [("F3", "4"), ("F4", "5")]
+    assert names(moved(HOUR / 2, 3, 4, 5), held, shift=HOUR / 2, now=now) == [("F3", "3"), ("F4", "4"), ("F5", "5")]
+    assert names(moved(3 * HOUR, 3, 4, 5), held, shift=3 * HOUR, now=now) == [("F3", ""), ("F4", "4"), ("F5", "5")]
+
+
+def test_a_shift_of_an_occurrence_that_was_moved() -> None:
+    """It counts by its place in the series, not by where it is."""
+    early, late = series(0, 1)
+    swapped = replace(early, times=Times(late.times.start + HOUR, late.times.end + HOUR, "UTC"))
+
+    assert names(moved(HOUR, 0, 1), [swapped, late], shift=HOUR) == [("F0", "0"), ("F1", "1")]
+
+
+def test_a_shift_of_what_is_about_to_be_deleted() -> None:
+    """It is in its series until Graph is told: what it has become decides whether it still goes."""
+    first, second = series(0, 1)
+    leaving = replace(first, status="cancelled").linked(state="deleting")
+
+    assert names(moved(HOUR, 0, 1), [leaving, second], shift=HOUR) == [("F0", "0"), ("F1", "1")]
 
 
 def test_what_has_ended_comes_last() -> None:
     """A shift pairs what lives, although something that has ended had the very place."""
     ended = occurrence("ended", "E0", MONDAY + HOUR, live=False)
 
-    assert names([instance("F1", MONDAY + HOUR)], [ended, ONE], shifted=True) == [("F1", "one")]
+    assert names([instance("F1", MONDAY + HOUR)], [ended, ONE], shift=HOUR) == [("F1", "one")]
     assert names([instance("F1", MONDAY + HOUR)], [ended, ONE]) == [("F1", "ended")]
 
 

@@ -281,8 +281,9 @@ def _in_step(known: Reservation, after: Reservation, *, lost: bool, left: bool) 
         after = after.linked(state="updating")
     if lost:
         return replace(after, sync_state="conflict", note="outlook-won")
-    if known.sync_state == "pending" and not left:
-        return replace(after, sync_state="synced", note=note)
+    over = known.sync_state == "rejected" and after.times != known.times  # why it could not be moved, before it was
+    if (known.sync_state == "pending" and not left) or over:
+        return replace(after, sync_state="synced", note="" if over else note)
     return replace(after, note=note)
 
 

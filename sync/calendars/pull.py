@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sync.calendars.event import Remote
 from sync.calendars.findings import Findings, read, understand
@@ -137,9 +137,8 @@ def _take_series(visit: Visit, master: Remote, instances: list[Remote], index: _
     after = next((one for name in matched if (one := visit.ledger.get(name))), None)
     if after is None:
         return set()
-    shifted = series is not None and _beat(series) != _beat(after)
     held = [one for one in visit.ledger if one.series == after.id]
-    pairs = pair(instances, held, single, shifted=shifted)
+    pairs = pair(instances, held, single, shift=_shift(series, after), now=visit.work.now())
     titles = instance_titles(visit, after, seen, [one for one in pairs if one[0].kind == "exception"])
     settled = after.link.state == "linked" and after.link.former is None
     for remote, reservation in pairs:
@@ -181,6 +180,13 @@ def _end_unplaced(visit: Visit, series: Reservation, matched: set[str]) -> set[s
         if one.times.start < end and start < one.times.end:
             visit.ledger.apply(one, vanished(one, visit.work.now()))
     return {one.id for one in unplaced}
+
+
+def _shift(before: Reservation | None, after: Reservation) -> timedelta | None:
+    """How far the first occurrence of a series has moved that has another beat now; None for the same beat."""
+    if before is None or _beat(before) == _beat(after):
+        return None
+    return after.times.start - before.times.start
 
 
 def _beat(series: Reservation) -> tuple[str, str, str]:
