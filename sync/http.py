@@ -80,13 +80,16 @@ class Call:
         """The app, built on first use: a call that needs no store touches none."""
         return self.make_app()
 
-    def match(self, etag: str) -> None:
-        """Raises RequestError `etag-mismatch` where If-Match was sent and does not name this version.
+    def match(self, etag: str | None) -> None:
+        """Raises RequestError `etag-mismatch` where If-Match was sent and does not name this version; None where there is
+        nothing yet.
 
         It names one, several, or any (`*`); weak tags never match (RFC 9110, 13.1.1).
         """
         wanted = self.if_match
-        if wanted is not None and wanted.strip() != "*" and public_etag(etag) not in _ETAG.findall(wanted):
+        if wanted is None or (etag is not None and wanted.strip() == "*"):
+            return
+        if etag is None or public_etag(etag) not in _ETAG.findall(wanted):
             raise RequestError(
                 "The resource has changed since you read it",
                 code="etag-mismatch",

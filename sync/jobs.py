@@ -341,19 +341,24 @@ def work(app: "App", message: Mapping[str, Any]) -> None:
 
 
 def _claim(app: "App", connection: str, run_id: str) -> Claim | None:
-    now = app.clock()
-    found = load_run(app.tables.data, connection, run_id)
-    if found is None or found[0].status in TERMINAL or found[0].status == "held":
-        return None
-    run, etag = found
-    if run.held_by_other(now) or (run.not_before and run.not_before > now):
-        wait = (run.lease_until if run.held_by_other(now) else run.not_before) or now
-        send(app, run, (wait - now).total_seconds() + 1)
-        return None
-    if run.cancel:
-        close(app, run, etag, "cancelled")
-        return None
-    return Claim.take(app.tables.data, run, etag, now=now)
+    """The run, if it is this worker's now. Where its row was written meanwhile, as by who asks for a full sync, it looks
+    again.
+    """
+    while True:
+        now = app.clock()
+        found = load_run(app.tables.data, connection, run_id)
+        if found is None or found[0].status in TERMINAL or found[0].status == "held":
+            return None
+        run, etag = found
+        if run.held_by_other(now) or (run.not_before and run.not_before > now):
+            wait = (run.lease_until if run.held_by_other(now) else run.not_before) or now
+            send(app, run, (wait - now).total_seconds() + 1)
+            return None
+        if run.cancel:
+            close(app, run, etag, "cancelled")
+            return None
+        if claim := Claim.take(app.tables.data, run, etag, now=now):
+            return claim
 
 
 def _slice(app: "App", claim: Claim, meter: Meter) -> None:

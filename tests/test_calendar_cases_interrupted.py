@@ -38,6 +38,21 @@ def test_a_worker_dies_while_it_takes_over(office: Office, after: int) -> None:
     assert len(told) == len(set(told)) == 60
 
 
+def test_its_version_stays_while_it_is_sent(office: Office) -> None:
+    """That Microsoft has been told is no other version for who edits it; that Outlook has changed it is one."""
+    made = office.ask_to_book()
+    path, etag = f"rooms/oak/reservations/{made.json['id']}", made.headers["ETag"]
+    office.send()
+
+    sent = office.portal("GET", path)
+    assert (made.json["syncState"], sent.json["syncState"], sent.headers["ETag"]) == ("pending", "synced", etag)
+    assert office.portal("PATCH", path, {}, If_Match=etag).status == 200
+    [event] = office.events()
+    office.outlook("PATCH", "oak", event["id"], {"subject": "Changed"})
+    office.hear()
+    assert office.portal("PATCH", path, {"title": "Mine"}, If_Match=etag).status == 412
+
+
 def test_portal_changes_it_while_it_is_sent(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither change is lost, and nothing is sent that nobody wants."""
     one = office.book(title="First")

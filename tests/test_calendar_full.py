@@ -8,6 +8,7 @@ import pytest
 from sync import jobs
 from sync.calendars import run, store
 from sync.calendars.pull import pull as real_pull
+from sync.runs import load_run
 from tests.calendars import CALENDARS
 from tests.cloud import NewTenant
 from tests.house import Answer, House
@@ -70,6 +71,23 @@ def test_two_at_once(portal: House) -> None:
     runs = portal.get(f"connections/{NAME}/runs?sync=calendars")["items"]
     assert len([one for one in runs if one["mode"] == "full"]) == 1
     assert {answer.json["id"] for answer in answers if answer.status == 202} == {runs[0]["id"]}
+
+
+def test_asked_for_as_a_worker_takes_the_run_that_waits(portal: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run becomes the full sync in the very moment in which a worker takes it: that worker does it."""
+    first = ask(portal, "delta")
+
+    def and_meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr("sync.jobs.load_run", load_run)
+        found = load_run(*arguments)
+        assert ask(portal).json["id"] == first.json["id"]
+        return found
+
+    monkeypatch.setattr("sync.jobs.load_run", and_meanwhile)
+    portal.work()
+
+    done = portal.get(f"connections/{NAME}/runs/{first.json['id']}")
+    assert (done["mode"], done["status"]) == ("full", "succeeded")
 
 
 def test_asked_for_while_another_run_is_at_work(portal: House) -> None:

@@ -1,11 +1,12 @@
 """The calls about rooms and their reservations, and the tenant's rooms to choose from."""
 
 import re
+from dataclasses import replace
 
 from storage.tables import encode_key
 from sync.calendars import booking, changing, listed, reservations, rooms, store
 from sync.calendars.desk import Desk, load, open_desk
-from sync.calendars.model import Reservation
+from sync.calendars.model import Reservation, Status
 from sync.calendars.models import (
     ROOM_PATTERN,
     PlaceOut,
@@ -79,8 +80,10 @@ def _desk(call: Call) -> Desk:
 
 
 def _version(reservation: Reservation) -> str:
-    """All that is shown of it: what changes beside that, such as the version of its event, makes no other version."""
-    return dump(reservations.render(reservation)).decode()
+    """What may be edited, and whether it stands: how far Microsoft has been told of that makes no other version."""
+    status: Status = "confirmed" if reservation.live else "cancelled"
+    still = replace(reservation, status=status, sync_state="synced", note="", updated_at=reservation.created_at)
+    return dump(reservations.render(still)).decode()
 
 
 def _match(call: Call) -> changing.Match:

@@ -1,17 +1,17 @@
 """The reservations of a room that somebody wants to see: of a time, a kind, a status."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 from sync.calendars import occupancy, store
 from sync.calendars.desk import Desk
 from sync.calendars.model import Reservation
+from sync.calendars.models import FIRST, LAST
 from sync.calendars.recurrence import end_of_series
 from sync.calendars.zones import to_utc
 from sync.errors import RequestError
 
 POSITION = r"[0-9TZ:+.-]{19,40}\|[^|]{1,800}"
-PAST = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,12 @@ class Wanted:
 
 
 def range_of(desk: Desk, first: date | datetime | None, last: date | datetime | None) -> tuple[datetime, datetime]:
-    """The time between two days of the room, or instants; by default from a day ago to the end of the window. An end that
-    is not told and would be on the wrong side of the other one is as far from that as those two are apart.
+    """The time between two days of the room, or instants; as far as there are reservations where an end is not told.
 
-    Raises RequestError where there is none.
+    Raises RequestError where the two are told and there is none between them.
     """
-    since, until = desk.now - PAST, desk.window[1]
-    usual = until - since
-    if first is not None:
-        since = _instant(first, desk.room.time_zone)
-        until = until if until > since else since + usual
-    if last is not None:
-        until = _instant(last, desk.room.time_zone)
-        since = since if first is not None or since < until else until - usual
-    if until <= since:
+    since, until = (_instant(moment, desk.room.time_zone) for moment in (first or FIRST, last or LAST))
+    if first is not None and last is not None and until <= since:
         raise RequestError("A parameter is not valid", fields=[("/to", "must be after from")])
     return since, until
 

@@ -98,7 +98,8 @@ MAX_NOTES = 20_000
 _WALL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,7})?)?", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _EARLIEST, _LATEST = 2000, 2199
-_LISTED = (1900, 2199)
+FIRST, LAST = date(1900, 1, 1), date(2200, 1, 1)
+"""Before and after every reservation."""
 
 
 def _wall_clock(text: str) -> str:
@@ -138,13 +139,12 @@ def _day(text: str) -> str:
 
 
 def _moment(text: object) -> object:
-    """A day or an instant; a + that the address lost is put back."""
+    """A day or an instant, FIRST or LAST in the place of one beyond them; a + that the address lost is put back."""
     if isinstance(text, str):
         text = text.replace(" ", "+")
         with suppress(ValueError):
             found = datetime.fromisoformat(text) if _INSTANT.fullmatch(text) else date.fromisoformat(_day(text))
-            if _LISTED[0] <= found.year <= _LISTED[1]:
-                return found
+            return found if FIRST.year <= found.year < LAST.year else FIRST if found.year < FIRST.year else LAST
     raise ValueError("must be a day such as 2026-11-23 or a time such as 2026-11-23T06:00:00Z")
 
 
@@ -230,10 +230,9 @@ Moment = Annotated[date | datetime, BeforeValidator(_moment), Field(json_schema_
 
 
 class ReservationsQuery(ListQuery):
-    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed.
-
-    Without them it is from a day ago to the end of the window of the sync. Where that does not fit with the one that is
-    told, it is as long a time behind or before that one.
+    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed, without them
+    everything. Cancelled ones and series, of which the occurrences are listed, are only shown to who asks for that
+    status or type.
     """
 
     from_: Annotated[Moment | None, Field(alias="from")] = None

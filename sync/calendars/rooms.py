@@ -144,7 +144,7 @@ def show_all(app: "App", connection: str, rooms: Sequence[Room]) -> list[RoomOut
 
 
 def put(
-    app: "App", connection: "Connection", room_id: str, wanted: RoomIn, match: Callable[[str], None]
+    app: "App", connection: "Connection", room_id: str, wanted: RoomIn, match: Callable[[str | None], None]
 ) -> tuple[Room, bool]:
     """Store the room; what it is now, and whether it is new. `match` raises where the stored one must not
     be replaced. Raises RequestError `duplicate-mailbox`, Conflict.
@@ -153,7 +153,7 @@ def put(
 
     def decide() -> Step[tuple[Room, bool]]:
         former, etag = store.load_room(data, name, room_id) or (None, None)
-        match(version(former) if former else "")
+        match(version(former) if former else None)
         removed = None
         if former is None:
             finish_removal(app, name, room_id, keep=True)
@@ -194,14 +194,17 @@ def _has_failed(state: RoomState) -> bool:
 
 
 def _claim_mailbox(data: Table, connection: str, room: Room, former: Room | None) -> list[Write]:
-    """What makes an active room the only one with its calendar. Raises RequestError `duplicate-mailbox`."""
+    """What makes an active room the only one with its calendar. Where it has that already it was stored meanwhile: the
+    insert meets that. Raises RequestError `duplicate-mailbox`.
+    """
     before = former.external_calendar if former and former.active else None
     after = room.external_calendar if room.active else None
     if before == after:
         return []
     writes = [Write("delete", store.mailbox_key(before))] if before else []
     if after:
-        if data.get(connection, store.mailbox_key(after)) is not None:
+        taken = data.get(connection, store.mailbox_key(after))
+        if taken is not None and taken["room"] != room.id:
             raise RequestError(
                 "Another active room has this calendar",
                 code="duplicate-mailbox",
