@@ -230,19 +230,25 @@ Moment = Annotated[date | datetime, BeforeValidator(_moment), Field(json_schema_
 
 
 class ReservationsQuery(ListQuery):
-    """`from` and `to` are days of the room or instants; what overlaps with the time between them is listed, without them
-    everything. Cancelled ones and series, of which the occurrences are listed, are only shown to who asks for that
-    status or type.
-    """
-
-    from_: Annotated[Moment | None, Field(alias="from")] = None
-    to: Moment | None = None
-    status: Literal["confirmed", "tentative", "awaitingRoom", "declined", "cancelled", "any"] | None = None
-    type: model.Kind | None = None
+    from_: Annotated[
+        Moment | None,
+        Field(alias="from", description="What ends after it: a day of the room, or an instant. By default everything."),
+    ] = None
+    to: Annotated[
+        Moment | None,
+        Field(description="What begins before it: a day of the room, or an instant. By default everything."),
+    ] = None
+    status: Annotated[
+        Literal["confirmed", "tentative", "awaitingRoom", "declined", "cancelled", "any"] | None,
+        Field(description="By default all but cancelled ones."),
+    ] = None
+    type: Annotated[
+        model.Kind | None, Field(description="By default all but series: their occurrences are listed.")
+    ] = None
 
 
 class ReservationQuery(Model):
-    status: Literal["any"] | None = None
+    status: Annotated[Literal["any"] | None, Field(description="any: also one that is cancelled.")] = None
 
 
 class MomentOut(Model):
