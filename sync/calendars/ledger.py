@@ -44,6 +44,7 @@ _REMEDIES = {
     "organizer-unreadable": "Look at it in its organizer's calendar: what that says makes no sense here.",
     "user-calendar-not-allowed": "Make it again: the settings do not allow reservations in users' calendars any more.",
     "owner-calendar-denied": "Let the app into the owner's mailbox, or leave it in the room's calendar.",
+    "graph-refused": "Make it in Outlook, or try another time: Microsoft does not take it like this.",
     "crossing-boundary": "Ask the organizer: an occurrence cannot pass its neighbour.",
     "room-removed": "Cancel it in Outlook: its room was removed here before its calendar could be told.",
     "zone-unknown": "Nothing to do: its time zone is one that only Outlook knows, so the room's was taken.",

@@ -27,7 +27,7 @@ def look_first(visit: Visit, one: Reservation) -> Raw | None:
     the booking assistant answers invitations alone).
     """
     wanted = _needed(visit, one)
-    events = _view(visit, visit.mailbox, wanted)
+    events = _view(visit, visit.mailbox, wanted or [one.times])
     if one.link.payload and (made := _made_before(visit, visit.mailbox, one, events)):
         return made
     return BUSY if clashing(wanted, _taken(visit, one, events)) else None
@@ -68,11 +68,15 @@ def _is_as_asked(visit: Visit, one: Reservation, raw: Raw) -> bool:
 
 
 def _needed(visit: Visit, one: Reservation) -> list[Times]:
-    """The times that `one` needs the room for."""
+    """The times that `one` needs the room for; of a series those in the window, so that no more is asked for than Graph
+    tells of at once (Learn: List calendarView), or its first one, however far ahead that is.
+    """
     if one.kind != "series":
         return [one.times]
+    since, until = visit.window
     parts = [each.times for each in visit.ledger if each.series == one.id and each.live]
-    return parts or [one.times]
+    ahead = [times for times in parts if since < times.end and times.start < until]
+    return ahead or [times for times in [one.times] if since < times.end]
 
 
 def _taken(visit: Visit, one: Reservation, events: list[Raw]) -> Iterator[Times]:

@@ -1,17 +1,19 @@
 """What becomes of a reservation once Graph was told of it: it is as it was sent, rolled back, or rejected."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 
 from sync.calendars.event import Unreadable, parse_event
 from sync.calendars.mailboxes import Raw, fetch_event, fetch_instances
-from sync.calendars.merge import LOCAL, NO_RESPONSE, Title, changed, decide, vanished
+from sync.calendars.merge import LOCAL, NO_RESPONSE, REMOTE, Title, changed, decide, vanished
 from sync.calendars.model import PLACEHOLDER, PRIVATE, Agreed, Reservation, Status, Times, TitleSource
 from sync.calendars.organizers import see_again, see_organizers
 from sync.calendars.patterns import recurrence_of
 from sync.calendars.series import expand
 from sync.calendars.visit import Visit
+from sync.errors import Forbidden, GraphError, NotFound
 from sync.feed import ChangeKind
 
 _KEPT = ("created-on-room", "owner-calendar-denied", NO_RESPONSE)
@@ -39,6 +41,16 @@ def reject(visit: Visit, one: Reservation, note: str, cause: str) -> None:
     visit.ledger.note(one.id, "failed", note)
 
 
+def give_up(visit: Visit, one: Reservation) -> None:
+    """Graph refuses for good what has to be asked before `one` can be sent, or after it was: that cannot be undone. A create
+    whose answer was lost may be there: if the room hears of it, the reservation is back.
+    """
+    if one.link.state == "creating":
+        reject(visit, one, "graph-refused", REMOTE if one.link.payload else LOCAL)
+    elif one.link.state in ("updating", "deleting"):
+        roll_back(visit, one, "graph-refused")
+
+
 def roll_back(visit: Visit, one: Reservation, note: str) -> None:
     """What was accepted and cannot be done is as both sides last agreed, and its owner is told."""
     now = visit.work.now()
@@ -58,8 +70,19 @@ def roll_back(visit: Visit, one: Reservation, note: str) -> None:
     visit.ledger.count("failed")
     visit.ledger.note(one.id, "failed", note)
     if not one.live and back.link.room_event:
-        with suppress(Unreadable):
+        with _if_told():
             look_again(visit, back)
+
+
+@contextmanager
+def _if_told() -> Iterator[None]:
+    """Around what can be gone without. Raises Forbidden and NotFound of the room's mailbox."""
+    try:
+        yield
+    except (Forbidden, NotFound):
+        raise
+    except (Unreadable, GraphError):
+        pass
 
 
 def _as_agreed(one: Reservation, base: Agreed) -> Reservation:
@@ -109,11 +132,16 @@ def _roll_back_parts(visit: Visit, series: Reservation) -> None:
 
 
 def _revive_parts(visit: Visit, series: Reservation) -> None:
-    """The occurrences of a series that could not be cancelled are back as far as they are there."""
-    listed = fetch_instances(visit.graph, visit.mailbox, series.link.room_event, visit.window)
-    there = {str(raw["id"]) for raw in listed or ()}
-    for one in visit.ledger:
-        if one.series == series.id and not one.live and one.link.cause == LOCAL and one.link.room_event in there:
+    """The occurrences of a series that could not be cancelled are back as far as they are there; all of them where nobody
+    tells.
+    """
+    parts = [one for one in visit.ledger if one.series == series.id and one.link.room_event]
+    there = {one.link.room_event for one in parts}
+    with _if_told():
+        listed = fetch_instances(visit.graph, visit.mailbox, series.link.room_event, visit.window)
+        there = {str(raw["id"]) for raw in listed or ()}
+    for one in parts:
+        if not one.live and one.link.cause == LOCAL and one.link.room_event in there:
             back = replace(one, status=_status_of(one), sync_state="synced", updated_at=series.updated_at)
             visit.ledger.put(back.linked(state="linked", cause=""), "restored")
 

@@ -6,9 +6,10 @@ from sync.calendars.cancels import cancel
 from sync.calendars.creates import create
 from sync.calendars.event import Unreadable
 from sync.calendars.model import Reservation
-from sync.calendars.outcomes import roll_back
+from sync.calendars.outcomes import give_up, roll_back
 from sync.calendars.updates import update
 from sync.calendars.visit import OutOfReach, Visit
+from sync.errors import Forbidden, GraphError, NotFound
 
 _ORDER = {"deleting": 0, "updating": 1, "creating": 2}
 _SENDERS: Mapping[str, Callable[[Visit, Reservation], None]] = {
@@ -45,7 +46,10 @@ def push(visit: Visit, *, recurring: bool, what: Collection[str] = _ORDER) -> bo
 
 
 def _send(visit: Visit, one: Reservation) -> None:
-    """Send one, and commit what became of it. It waits for the next run where a user's mailbox does not answer."""
+    """Send one, and commit what became of it. It waits for the next run where a user's mailbox does not answer.
+
+    What Graph refuses for good concerns this one alone, unless it is the room's mailbox that is closed or gone.
+    """
     try:
         _SENDERS[one.link.state](visit, one)
     except Unreadable as bad:
@@ -54,6 +58,10 @@ def _send(visit: Visit, one: Reservation) -> None:
         visit.left.add(one.id)
         visit.ledger.count("skipped")
         visit.ledger.note(one.id, "skipped", "user-mailbox-silent")
+    except (Forbidden, NotFound):
+        raise
+    except GraphError:
+        give_up(visit, visit.ledger.get(one.id) or one)
     visit.ledger.commit(visit.work.now())
 
 
