@@ -334,20 +334,33 @@ class World:
             one = shown[event["id"]]
             assert (one.times.start, one.times.end) == (read(event["start"]), read(event["end"])), ("I2", one, event)
             organizer = event["organizer"]["emailAddress"]["address"].lower()
+            self.judge_notes(one, event)
             if organizer in self.mailboxes.values():
                 assert one.title == event["subject"], ("I2", one, event)
+                assert event["attendees"] == [], ("I2", one, event)
                 continue
             assert one.owner is not None
             assert one.owner.email.lower() == organizer, ("I6", one, event)
             if self.may_read(one) and not {one.id, one.series} & unread:
-                assert one.title == self.organizers_title(organizer, event), ("I2", one, event)
+                own = self.organizers_copy(organizer, event)
+                assert one.title == own["subject"], ("I2", one, event)
+                people = {each["emailAddress"]["address"] for each in own["attendees"] if each["type"] != "resource"}
+                assert {person.email for person in one.attendees} == people, ("I2", one, own)
 
-    def organizers_title(self, organizer: str, event: Json) -> str:
-        for own in self.events(organizer):
-            for part in (own, *own.get("instances", [])):
-                if part["iCalUId"] == event["iCalUId"]:
-                    return str(part["subject"])
-        return "(no copy)"
+    def judge_notes(self, one: Reservation, event: Json) -> None:
+        """I2: the text of what the portal made, but for occurrences that have one of their own."""
+        if one.origin == "portal" and one.kind in ("single", "occurrence"):
+            own = self.organizers_copy(event["organizer"]["emailAddress"]["address"], event)
+            assert one.notes in own["body"]["content"], ("I2", one, own)
+            assert one.notes or not own["body"]["content"], ("I2", one, own)
+
+    def organizers_copy(self, organizer: str, event: Json) -> Json:
+        events = self.events(organizer)
+        parts: list[Json] = [part for own in events for part in (own, *own.get("instances", []))]
+        for part in parts:
+            if part["iCalUId"] == event["iCalUId"]:
+                return part
+        return {"subject": "(no copy)", "attendees": [], "body": {"content": ""}}
 
     def judge_overlaps(self, events: list[Json], active: list[Reservation]) -> None:
         """I8: what the portal made never lies over an older meeting."""

@@ -19,6 +19,8 @@ from storage.tables import Write
 from sync import jobs
 from sync.calendars import store
 from sync.calendars.model import Reservation, RoomState
+from sync.errors import Deferred
+from sync.graph.client import GraphClient
 from tests.cloud import NewTenant, TestTenant
 from tests.house import Answer, House
 
@@ -294,6 +296,20 @@ class Count:
     def writes(self) -> list[tuple[str, str, set[str]]]:
         """(method, mailbox, fields) of everything that was written to events."""
         return [(one["method"], one["mailbox"], set(one["body"] or ())) for one in self.graph_writes]
+
+
+def lose_answers(office: Office, monkeypatch: pytest.MonkeyPatch, *, made: bool = True) -> None:
+    """Send what waits; Graph's answers to writes are lost, after they were `made` or before."""
+    real = GraphClient.write
+
+    def lost(self: GraphClient, method: Any, path: str, *args: Any, **kwargs: Any) -> Json:
+        if made:
+            real(self, method, path, *args, **kwargs)
+        raise Deferred("Graph did not answer", until=office.now())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GraphClient, "write", lost)
+        office.send()
 
 
 @pytest.fixture

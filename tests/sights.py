@@ -60,8 +60,15 @@ def by_room(*, title: str = "Planning", private: bool = False, **changes: Any) -
     return Seen(of, of.times, Title(*title_of(of, None, policy_read=True)), "room", ROOM_MAIL)
 
 
-def by_ann(*, title: str | None = "Planning", private: bool = False, copy: Times | None = None, **changes: Any) -> Seen:
-    """The room's copy of a meeting of Ann's; her own copy says the title, unless nobody may read it."""
+def by_ann(
+    *,
+    title: str | None = "Planning",
+    private: bool = False,
+    copy: Times | None = None,
+    people: tuple[Person, ...] | None = None,
+    **changes: Any,
+) -> Seen:
+    """The room's copy of a meeting of Ann's; her own copy says the title and the people, unless nobody may read it."""
     fields: dict[str, Any] = {"organizer": ANN, "is_organizer": False, "response": "accepted", "subject": "Ann Lee"}
     of = remote(**fields | changes)
     known = Title(PLACEHOLDER, "placeholder") if title is None else Title(title, "organizer")
@@ -74,6 +81,7 @@ def by_ann(*, title: str | None = "Planning", private: bool = False, copy: Times
         organizer_event="" if title is None else "A",
         organizer_etag="" if title is None else "7",
         organizer_times=copy,
+        people=people,
     )
 
 

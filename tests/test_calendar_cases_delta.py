@@ -241,12 +241,13 @@ def test_full_sync_leaves_local_series_alone(office: Office) -> None:
     """No Graph write of any kind for them; their absence in Graph is no deletion of the portal's, nor the other way."""
     one = office.book(recurrence=weekly(office.noon, 3))
     office.sync()
-    office.edit(one, title="Ours")
+    office.edit(one, title="Ours", notes="Tea")
 
     with office.counting() as count:
         only_full(office)
 
     assert count.graph_writes == []
+    assert {each["notes"] for each in office.reservations()} == {"Tea"}
     assert len(office.reservations()) == 3
 
 

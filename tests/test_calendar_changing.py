@@ -69,7 +69,7 @@ class TestEdit:
             ({"start": at("2027-03-01T09:30")}, True),
             ({"allDay": True, "start": at("2027-03-01T00:00"), "end": at("2027-03-02T00:00")}, True),
             ({"owner": ANN}, False),
-            ({"notes": "Bring the plans"}, False),
+            ({"notes": "Bring the plans"}, True),
             ({"attendees": [ANN]}, False),
             ({"start": at("2027-03-01T14:00", "UTC"), "end": at("2027-03-01T15:00", "UTC")}, True),
         ],
@@ -209,20 +209,18 @@ class TestOrganizers:
             ({"room": "elm"}, "organizer-locked"),
             ({"owner": ANN}, "owner-is-organizer"),
             ({"owner": ANN, "title": "Review"}, "owner-is-organizer"),
-            ({"notes": "Mine"}, None),
+            ({"notes": "Mine"}, "organizer-locked"),
             (None, "organizer-locked"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
-    def test_without_delegation(
-        self, portal: House, organizer: Any, patch: dict[str, Any] | None, code: str | None
-    ) -> None:
+    def test_without_delegation(self, portal: House, organizer: Any, patch: dict[str, Any] | None, code: str) -> None:
         """A meeting in its organizer's calendar is changed there; its owner is its organizer, whatever the settings."""
         one = put_reservation(portal, make_reservation(link=replace(USER, organizer=organizer)))
 
         answer = portal.call("DELETE" if patch is None else "PATCH", f"{OAK}/r", patch)
 
-        assert (answer.status, answer.json.get("code")) == (409 if code else 200, code)
+        assert problem(answer) == (409, code)
         assert stored(portal, "oak", "r").link == one.link
         assert portal.get(f"{OAK}/r")["organizer"] == "user"
 

@@ -28,6 +28,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("portal_title"), SMALL, TITLES),
     st.tuples(st.just("portal_owner"), SMALL, SMALL),
     st.tuples(st.just("portal_room"), SMALL, SMALL),
+    st.tuples(st.just("portal_guests"), SMALL, st.integers(0, 7)),
+    st.tuples(st.just("portal_notes"), SMALL, TITLES),
     st.tuples(st.just("portal_cancel"), SMALL),
     st.tuples(st.just("outlook_create"), SMALL, SMALL, SMALL, TITLES),
     st.tuples(st.just("outlook_series"), SMALL, SMALL, SMALL, TITLES),
@@ -62,6 +64,11 @@ def perform(world: World, operation: tuple[Any, ...]) -> None:
             getattr(world, name.replace("series", "create"))(*values, series=True)
         case "portal_title":
             world.portal_edit(values[0], {"title": values[1]})
+        case "portal_guests":
+            guests = [{"email": f"guest{bit}@fabrikam.com"} for bit in range(3) if values[1] >> bit & 1]
+            world.portal_edit(values[0], {"attendees": guests})
+        case "portal_notes":
+            world.portal_edit(values[0], {"notes": values[1]})
         case "portal_owner":
             owner = {"name": "New", "email": world.people[values[1] % len(world.people)]}
             world.portal_edit(values[0], {"owner": owner})

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
-from sync.calendars.merge import Seen, changed, decide
-from sync.calendars.model import Link, Reservation
+from sync.calendars.details import remembered, waiting
+from sync.calendars.event import Attendee
+from sync.calendars.merge import Seen, Title, agreed_title, changed, decide
+from sync.calendars.model import PLACEHOLDER, PRIVATE, Link, Person, Reservation
 from sync.calendars.recurrence import reduced
 from tests.sights import (
+    ANN,
     BASE,
+    BO,
     LATER,
     ROOM,
     ROOM_MAIL,
@@ -243,3 +247,96 @@ def test_a_rooms_copy_that_has_caught_up() -> None:
     assert caught_up.link.former is None
 
     assert after(caught_up, by_ann(etag="4")).times == hours(9, 10)
+
+
+# --- attendees and notes ---------------------------------------------------------------------------------------------
+
+BO_THERE, ROOM_THERE = (
+    Attendee("Bo", BO.email, "required", "none"),
+    Attendee("Room", ROOM_MAIL, "resource", "accepted"),
+)
+CY = Person("Cy", "cy@contoso.com")
+CY_THERE = Attendee("Cy", CY.email, "optional", "none")
+
+
+def anns(*people: Person, notes: str = "Cake", **changes: Any) -> Reservation:
+    """A meeting in Ann's calendar to which the portal has invited these, Bo being invited before."""
+    known = ours(**{"owner": ANN, "attendees": (BO,), "notes": "Cake", **changes})
+    known = known.linked(
+        organizer="user",
+        organizer_address="ann@contoso.com",
+        organizer_event="A",
+        base=replace(BASE, organizer="ann@contoso.com"),
+    )
+    after = remembered(known, replace(known, attendees=people, notes=notes))
+    return replace(after, sync_state="pending").linked(state="updating") if waiting(after) else after
+
+
+def test_people_of_the_organizers_copy() -> None:
+    """It counts: the room is not told of all of them."""
+    seen = by_ann(attendees=(BO_THERE,), people=(CY,))
+
+    assert after(anns(BO), seen).attendees == (CY,)
+    assert after(anns(BO), by_ann(attendees=(CY_THERE, ROOM_THERE))).attendees == (CY,)
+
+
+def test_people_that_wait_to_be_sent() -> None:
+    """A sight takes nobody out, and takes over who was invited or is gone in Outlook."""
+    made = after(anns(CY), by_ann(people=(BO, Person("Dan", "dan@contoso.com"))))
+
+    assert [one.name for one in made.attendees] == ["Dan", "Cy"]
+    assert (made.link.state, made.sync_state) == ("updating", "pending")
+    assert made.link.base == replace(BASE, organizer="ann@contoso.com")
+
+
+def test_people_that_are_there_already() -> None:
+    """Sent, the answer being lost: nothing waits any more."""
+    made = after(anns(CY).linked(sent=BASE), by_ann(people=(CY,), copy=hours(9, 10)))
+
+    assert (made.link.state, made.sync_state, made.link.told, made.link.sent) == ("linked", "synced", None, None)
+
+
+def test_notes_that_wait_to_be_sent() -> None:
+    """No sight tells whether they are there: what may have been sent stays known as that."""
+    made = after(anns(BO, notes="Tea").linked(sent=BASE), by_ann(people=(BO,), copy=hours(9, 10)))
+
+    assert (made.notes, made.link.state, made.link.sent) == ("Tea", "updating", BASE)
+
+
+@pytest.mark.parametrize(
+    ("known", "people"),
+    [
+        (anns(BO), ()),
+        (anns(CY), (CY,)),
+        (anns(BO, private=True, title_source="organizer"), ()),
+        (anns(BO, private=True), (BO,)),
+    ],
+    ids=["made private", "added", "private", "the portal's own"],
+)
+def test_people_of_a_private_meeting(known: Reservation, people: tuple[Person, ...]) -> None:
+    """Nobody is told of them, but whom the portal has invited itself."""
+    assert after(known, by_ann(private=True, people=(BO,))).attendees == people
+
+
+def test_people_of_a_meeting_that_comes_back() -> None:
+    """Restored, or moved while its cancellation waits: all of it is as Graph has it."""
+    gone = replace(anns(CY, notes="Tea"), status="cancelled")
+    for link in ({"state": "gone", "cause": "remote"}, {"state": "deleting", "cause": "local"}):
+        made = after(gone.linked(**link), by_ann(times=hours(11, 12), people=(BO,)))
+        assert (made.status, made.attendees, made.notes) == ("confirmed", (BO,), "Cake")
+        assert (made.link.state, made.link.told) == ("linked", None)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (edited(title="Ours"), Title("Planning", "local")),
+        (edited(title="Ours", link=Link()), Title("Ours", "local")),
+        (replace(anns(BO), title="Ours", origin="microsoft"), Title("Planning", "organizer")),
+        (ours(origin="microsoft", title_source="room"), Title("Planning", "room")),
+        (ours(title="Ours").linked(base=replace(BASE, title=None)), Title(PLACEHOLDER, "placeholder")),
+        (ours().linked(base=replace(BASE, title=None, private=True)), Title(PRIVATE, "organizer", private=True)),
+    ],
+)
+def test_the_title_that_was_agreed(known: Reservation, expected: Title) -> None:
+    assert agreed_title(known) == expected

@@ -17,6 +17,7 @@ PRODUCT = (f"{ROOT}/function_app.py", "sync/*", "storage/*")
 # The pure files decide on data alone, so every branch of them can be reached and is.
 PURE = (
     "sync/calendars/clashes.py",
+    "sync/calendars/details.py",
     "sync/calendars/event.py",
     "sync/calendars/failing.py",
     "sync/calendars/merge.py",

@@ -9,7 +9,7 @@ from sync.calendars.lookups import fetch_organizers, find_made
 from sync.calendars.mailboxes import event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import MOVED, ended_there
 from sync.calendars.model import Reservation
-from sync.calendars.outcomes import look_again, roll_back, take_organizers
+from sync.calendars.outcomes import as_agreed, look_again, roll_back, take_organizers
 from sync.calendars.store import load_reservation, load_room, reservation_key
 from sync.calendars.updates import ATTEMPTS, is_in_room, may_write
 from sync.calendars.visit import Visit
@@ -173,7 +173,7 @@ def _has_room(visit: Visit) -> bool:
 def _come_back(visit: Visit, old: Reservation, refused: Reservation, etag: str) -> None:
     """The new room would not have it: it is again where it was, with the event that it has there."""
     back = replace(
-        old, status="confirmed", sync_state="rejected", note=refused.note, updated_at=visit.work.now()
+        as_agreed(old), status="confirmed", sync_state="rejected", note=refused.note, updated_at=visit.work.now()
     ).linked(state="linked", cause="")
     visit.ledger.put(back, "updated")
     visit.ledger.commit(visit.work.now(), [Write("delete", reservation_key(refused.room, old.id), etag=etag)])

@@ -7,11 +7,12 @@ makes no second event.
 from contextlib import suppress
 from dataclasses import replace
 
+from sync.calendars.details import told_of, waiting
 from sync.calendars.event import READ_HEADERS, Remote, Unreadable, parse_event, render_create
 from sync.calendars.lookups import BUSY, find_made, look_first, reading
 from sync.calendars.mailboxes import Denied, Raw, denial, event_path, fetch_event, fetch_instances
 from sync.calendars.merge import CLASH, LOCAL, REMOTE, changed
-from sync.calendars.model import Link, Reservation, transaction_id
+from sync.calendars.model import Details, Link, Reservation, transaction_id
 from sync.calendars.outcomes import reject, settle
 from sync.calendars.visit import Visit
 from sync.errors import Forbidden, GraphError, NotFound
@@ -72,7 +73,12 @@ def _freeze(visit: Visit, one: Reservation, mailbox: str, *, on_user: bool) -> R
         on_user=on_user,
     )
     frozen = one.linked(
-        state="creating", payload=payload, mailbox=mailbox, transaction=transaction_id(one), base=one.agreed()
+        state="creating",
+        payload=payload,
+        mailbox=mailbox,
+        transaction=transaction_id(one),
+        base=one.agreed(),
+        told=None,
     )
     visit.ledger.put(frozen)
     visit.ledger.commit(visit.work.now())
@@ -188,7 +194,7 @@ def _bind_instance(visit: Visit, series: Reservation, one: Reservation, remote: 
     """An occurrence that the portal changed or cancelled before its series was sent is sent after it."""
     start, end = remote.times.canonical()
     base = replace(series.agreed(), start=start, end=end, pattern="")
-    bound = one.linked(
+    bound = told_of(one, Details(series.attendees, series.notes)).linked(
         organizer="room",
         organizer_address=series.link.organizer_address,
         room_event=remote.id,
@@ -201,7 +207,7 @@ def _bind_instance(visit: Visit, series: Reservation, one: Reservation, remote: 
     )
     if not one.live:
         visit.ledger.put(bound.linked(state="deleting", cause=LOCAL))
-    elif changed(base, one.agreed()):
+    elif changed(base, one.agreed()) or waiting(bound):
         visit.ledger.put(bound.linked(state="updating"))
     else:
         visit.ledger.put(replace(bound, sync_state="synced"), "updated")

@@ -1,13 +1,14 @@
 """Events of Graph and what this side makes of them (Learn: event resource type)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from sync.calendars import recurrence as series
+from sync.calendars.details import added, removed, waiting
 from sync.calendars.model import (
     PLACEHOLDER,
     PRIVATE,
@@ -130,7 +131,7 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
         response=_response(_mapping(raw, "responseStatus")),
         created_at=_instant(raw, "createdDateTime"),
         transaction=_key(raw, "transactionId"),
-        attendees=_attendees(raw),
+        attendees=parse_attendees(raw),
         recurrence=series.parse(recurrence) if recurrence else None,
         zone=zone or room_zone,
         zone_unknown=zone is None,
@@ -285,8 +286,13 @@ def _response(status: Mapping[str, Any]) -> str:
     return response if response in _RESPONSES else "none"
 
 
-def _attendees(raw: Mapping[str, Any]) -> tuple[Attendee, ...]:
-    """All with an address: nobody else can be told from another."""
+def people(attendees: Iterable[Attendee]) -> tuple[Person, ...]:
+    """Those of them who are no rooms or things."""
+    return tuple(Person(one.name, one.email) for one in attendees if one.kind != "resource")
+
+
+def parse_attendees(raw: Mapping[str, Any]) -> tuple[Attendee, ...]:
+    """All with an address: nobody else can be told from another. Raises Unreadable."""
     listed = raw.get("attendees") or []
     if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
         raise Unreadable("unreadable-attendees")
@@ -353,7 +359,7 @@ def render_create(
         "transactionId": transaction_id(reservation),
     }
     if reservation.notes:
-        body["body"] = {"contentType": "text", "content": reservation.notes}
+        body |= _text(reservation)
     if on_user:
         room = Person(room_name, room_address)
         body["attendees"] = _invited(room, owner, reservation.attendees)
@@ -371,6 +377,38 @@ def render_update(reservation: Reservation, groups: frozenset[str]) -> dict[str,
     if "title" in groups and base is not None and base.private != reservation.private:
         body |= _sensitivity(reservation)
     return body | (_when(reservation) if "time" in groups else {})
+
+
+def render_details(reservation: Reservation, listed: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a PATCH says of attendees and notes that wait to be sent. `listed` are the attendees of the event as it is: a
+    PATCH replaces all of them (the same page), so that everybody whom the portal has not removed goes along.
+    """
+    parts = waiting(reservation)
+    body = {"attendees": _reinvited(reservation, listed)} if "attendees" in parts else {}
+    return body | (_text(reservation) if "notes" in parts else {})
+
+
+def _reinvited(reservation: Reservation, listed: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rooms and things stay, and the organizer is not invited."""
+    gone = removed(reservation)
+    stay = [each for each in listed if each.get("type") == "resource" or address_in(each) not in gone]
+    there = {address_in(each) for each in stay} | {reservation.link.organizer_address.lower()}
+    new = [person for person in added(reservation) if person.email.lower() not in there]
+    return [*(as_listed(each) for each in stay), *(_attendee(person, "required") for person in new)]
+
+
+def address_in(listed: Mapping[str, Any]) -> str:
+    """The address of an attendee of an event, in small letters."""
+    return str((listed.get("emailAddress") or {}).get("address") or "").lower()
+
+
+def as_listed(listed: Mapping[str, Any]) -> dict[str, Any]:
+    """An attendee as a PATCH takes them: nobody can answer for them."""
+    return {name: listed[name] for name in ("type", "emailAddress") if name in listed}
+
+
+def _text(reservation: Reservation) -> dict[str, Any]:
+    return {"body": {"contentType": "text", "content": reservation.notes}}
 
 
 def _sensitivity(reservation: Reservation) -> dict[str, Any]:

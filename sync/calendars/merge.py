@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sync.calendars.event import Remote
+from sync.calendars.details import as_told, seen_with, waiting
+from sync.calendars.event import Remote, people
 from sync.calendars.model import (
+    PLACEHOLDER,
+    PRIVATE,
     Agreed,
     Kind,
     Link,
@@ -52,7 +55,10 @@ class Title:
 
 @dataclass(frozen=True)
 class Seen:
-    """One instance as the room's mailbox shows it, with what the organizer's copy adds."""
+    """One instance as the room's mailbox shows it, with what the organizer's copy adds.
+
+    `people` are those whom the organizer's copy invites, None where it was not read: the room is not told of each of them.
+    """
 
     remote: Remote
     times: Times
@@ -65,6 +71,7 @@ class Seen:
     organizer_event: str = ""
     organizer_etag: str = ""
     organizer_times: Times | None = None
+    people: tuple[Person, ...] | None = None
     unread: bool = False
 
     @property
@@ -145,7 +152,7 @@ def _import(seen: Seen, room: str, now: datetime) -> Verdict:
         status=seen.status,
         blocking=not seen.remote.free,
         private=seen.title.private,
-        attendees=_attendees(seen),
+        attendees=() if seen.title.private else _people(seen),
         recurrence=seen.remote.recurrence,
         series=seen.series,
         original_start=seen.original_start,
@@ -160,9 +167,8 @@ def _owner(seen: Seen) -> Person | None:
     return None if seen.organizer == "room" else seen.remote.organizer
 
 
-def _attendees(seen: Seen) -> tuple[Person, ...]:
-    people = () if seen.title.private else seen.remote.attendees
-    return tuple(Person(one.name, one.email) for one in people if one.kind != "resource")
+def _people(seen: Seen) -> tuple[Person, ...]:
+    return people(seen.remote.attendees) if seen.people is None else seen.people
 
 
 def _bound(link: Link, seen: Seen, base: Agreed, former: Agreed | None = None) -> Link:
@@ -180,12 +186,19 @@ def _bound(link: Link, seen: Seen, base: Agreed, former: Agreed | None = None) -
         room_etag=seen.remote.etag,
         base=base,
         former=former,
-        sent=link.sent if seen.organizer != "room" and seen.organizer_times is None else None,
+        sent=link.sent if _may_be_there(link, seen) else None,
         payload=None,
         unread=seen.unread,
         created_at=seen.remote.created_at or link.created_at,
         cause="",
     )
+
+
+def _may_be_there(link: Link, seen: Seen) -> bool:
+    """Whether this sight does not tell what became of a change whose answer is unknown; nothing tells of notes."""
+    if link.state == "updating" and link.told is not None:
+        return True
+    return seen.organizer != "room" and seen.organizer_times is None
 
 
 def _return(known: Reservation, seen: Seen, now: datetime) -> Verdict:
@@ -195,7 +208,7 @@ def _return(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     if seen.status in ("cancelled", "declined"):
         return Verdict(None, "unchanged")
     if not _ended_here(known.link):
-        back = _take(known, seen, frozenset(_GROUPS), seen.agreed(), now)
+        back = _take(as_told(known), seen, frozenset(_GROUPS), seen.agreed(), now)
         return Verdict(replace(back, sync_state="synced", note=""), "restored", "restored")
     if known.link.room_event or seen.organizer != "room":
         return Verdict(None, "unchanged")
@@ -218,7 +231,7 @@ def _while_deleting(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     shown = _shown_to(known, seen, base)
     theirs = changed(base, shown)
     if "time" in theirs and not cause.startswith(MOVED):
-        back = _take(known, seen, frozenset(_GROUPS), shown, now)
+        back = _take(as_told(known), seen, frozenset(_GROUPS), shown, now)
         back = replace(back, sync_state="conflict", note="moved-in-outlook")
         return Verdict(back, "restored", "restored", ("time",))
     after = _take(known, seen, theirs, shown, known.updated_at).linked(state="deleting", cause=cause)
@@ -241,7 +254,7 @@ def _merge(known: Reservation, seen: Seen, now: datetime) -> Verdict:
         theirs -= ours & {"title"}  # Graph's was not known before: that is no change
     lost = tuple(sorted(theirs & ours & changed(shown, known.agreed())))
     after = _take(known, seen, theirs, shown, known.updated_at)
-    left = bool(ours and changed(shown, after.agreed()))
+    left = bool(ours and changed(shown, after.agreed())) or bool(waiting(after))
     after = _in_step(known, after, lost=bool(lost), left=left)
     if after == known or _only_versions_differ(known, after):
         return Verdict(None, "unchanged")
@@ -323,7 +336,8 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], shown: Agree
     if _takes_title(known, seen, groups):
         taken |= {"title": seen.title.text, "title_source": seen.title.source, "private": seen.title.private}
     if seen.organizer != "room":
-        taken |= {"owner": seen.remote.organizer, "attendees": _attendees(seen)}
+        taken["owner"] = seen.remote.organizer
+        known = seen_with(known, () if _is_hidden(known, seen) else _people(seen))
     after = replace(
         known,
         **taken,
@@ -336,6 +350,11 @@ def _take(known: Reservation, seen: Seen, groups: frozenset[Group], shown: Agree
     return replace(after, link=_bound(known.link, seen, shown, known.link.former if _stale(known, seen) else None))
 
 
+def _is_hidden(known: Reservation, seen: Seen) -> bool:
+    """Whether nobody is to know who meets: the meeting is private, and the portal did not make it so."""
+    return seen.title.private and not (known.private and known.title_source == "local")
+
+
 def _is_being_changed(known: Reservation) -> bool:
     """Whether it is an occurrence that the portal has changed: Graph shows it as any other until it is told."""
     return known.kind == "exception" and known.link.state == "updating"
@@ -345,6 +364,17 @@ def ended_there(known: Reservation) -> Reservation:
     """What the portal has ended, now that Graph has nothing of it any more."""
     done: SyncState = "synced" if known.sync_state == "pending" else known.sync_state
     return replace(known, sync_state=done).linked(state="gone", cause=known.link.cause or LOCAL, sent=None)
+
+
+def agreed_title(one: Reservation) -> Title:
+    """The title that both sides last agreed on, whatever the portal has made of it since."""
+    base = one.link.base
+    if base is None:
+        return Title(one.title, one.title_source, one.private)
+    if base.title is not None:
+        theirs: TitleSource = "room" if one.link.organizer == "room" else "organizer"
+        return Title(base.title, "local" if one.origin == "portal" else theirs, base.private)
+    return Title(PRIVATE, "organizer", private=True) if base.private else Title(PLACEHOLDER, "placeholder")
 
 
 def _takes_title(known: Reservation, seen: Seen, groups: frozenset[Group]) -> bool:

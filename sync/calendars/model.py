@@ -79,6 +79,20 @@ class Agreed:
 
 
 @dataclass(frozen=True)
+class Person:
+    name: str
+    email: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """What of an event belongs to no comparison: who is invited, and its text."""
+
+    attendees: tuple[Person, ...]
+    notes: str
+
+
+@dataclass(frozen=True)
 class Link:
     """How a reservation and its event hang together.
 
@@ -86,8 +100,9 @@ class Link:
     id of the series master in the room's mailbox. `base` is what both sides last agreed on. `mailbox` and `payload`
     are the frozen create that is being sent under `transaction`. `former` is the base before a change that was sent to
     the organizer's mailbox: a room copy that still shows it is stale. `sent` is what a change that may have been written
-    already, its answer being unknown, made of the event: a cancelled one where it was the deletion. `created_at` is when the event was made. `unread`:
-    the organizer's copy of this version could not be read. `cause` says who ended it.
+    already, its answer being unknown, made of the event: a cancelled one where it was the deletion. `told` is what Microsoft
+    has of the attendees and the notes where the portal's wait to be sent. `created_at` is when the event was made.
+    `unread`: the organizer's copy of this version could not be read. `cause` says who ended it.
     """
 
     state: LinkState = "none"
@@ -102,6 +117,7 @@ class Link:
     base: Agreed | None = None
     former: Agreed | None = None
     sent: Agreed | None = None
+    told: Details | None = None
     mailbox: str = ""
     transaction: str = ""
     payload: Mapping[str, Any] | None = None
@@ -111,16 +127,14 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Person:
-    name: str
-    email: str
-
-
-@dataclass(frozen=True)
 class Reservation:
     """A reservation with its link. `series` is the id of the series that it is part of; `original_start` tells the
     occurrences of a series apart. `generation` counts its events: it makes the transaction ids. `note` is a slug that
     explains `sync_state`.
+
+    `attendees` are those of the event where a user is the organizer. A room invites nobody: there they are the portal's
+    own. `notes` are the text of the event where the portal made it. On a meeting from Outlook they are the portal's own
+    and never sent: its text may hold the link to join it.
 
     `edition` counts the changes of a series of the portal's own, and says to which of them an occurrence belongs: one
     that is ahead of its series is not there yet.

@@ -195,7 +195,8 @@ class RecurrenceIn(Model):
 class ReservationIn(Model):
     """A reservation, or with a `recurrence` a series whose first occurrence it is.
 
-    `organizer` says in whose calendar it is made: the room's, or its owner's where the settings allow that.
+    `organizer` says in whose calendar it is made: the room's, or its owner's where the settings allow that. `notes` are
+    the text of its event. `attendees` are invited by its owner; a room invites nobody, so that they stay here.
     """
 
     title: Line
@@ -211,7 +212,11 @@ class ReservationIn(Model):
 
 
 class ReservationPatch(Model):
-    """What is named is changed; null takes the owner away. `room` moves the reservation to another room."""
+    """What is named is changed; null takes the owner away. `room` moves the reservation to another room.
+
+    `attendees` of a meeting in a user's calendar are added and removed there one by one, whoever else changes them. Those of
+    a room's own reservation, and `notes` on a meeting that came from Outlook (`origin` microsoft), are kept here alone.
+    """
 
     title: Line | None = None
     start: MomentIn | None = None

@@ -5,12 +5,12 @@ from typing import Any
 
 from storage.tables import Write
 from sync.calendars import store
-from sync.calendars.event import READ_HEADERS, render_update
+from sync.calendars.event import READ_HEADERS, address_in, as_listed, render_details, render_update
 from sync.calendars.lookups import fetch_organizers
 from sync.calendars.mailboxes import Raw, event_path, fetch_event
 from sync.calendars.merge import REMOTE, changed, vanished
 from sync.calendars.model import Reservation, Room
-from sync.calendars.outcomes import reject, settle, take_organizers
+from sync.calendars.outcomes import as_agreed, as_answered, reject, settle, take_organizers
 from sync.calendars.rules import FROM
 from sync.calendars.visit import Visit
 from sync.errors import Changed, Forbidden, GraphError, NotFound
@@ -56,15 +56,18 @@ def _tell(visit: Visit, one: Reservation, raw: Raw, former: str) -> None:
     sent = one.linked(state="updating", sent=one.agreed())
     visit.ledger.put(sent)
     visit.ledger.commit(visit.work.now())
-    body = render_update(sent, changed(sent.link.base or sent.agreed(), sent.agreed()))
-    body |= render_room(raw.get("attendees") or (), visit.room, former)
+    listed = raw.get("attendees") or ()
+    details = render_details(sent, listed)
+    body = render_update(sent, changed(sent.link.base or sent.agreed(), sent.agreed())) | details
+    body |= render_room(details.get("attendees", listed), visit.room, former)
     headers = {**READ_HEADERS, "If-Match": str(raw.get("@odata.etag", "*"))}
     path = event_path(one.link.organizer_address, str(raw["id"]))
     with visit.asking(one.link.organizer_address):
         answer = visit.graph.write("PATCH", path, body, headers=headers)
     etag = str(answer.get("@odata.etag", ""))
     visit.set(awaiting=True)
-    settle(visit, sent.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag))
+    after = as_answered(sent, answer)
+    settle(visit, after.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag))
 
 
 def _miss(visit: Visit, one: Reservation, old: Room | None) -> None:
@@ -90,11 +93,7 @@ def _has(visit: Visit, mailbox: str, event: str) -> bool:
 
 def render_room(attendees: Any, room: Room, former: str) -> dict[str, Any]:
     """The attendees of an event with the room in the place of the `former` one, and its location (Learn: Update event)."""
-    others = [
-        {name: each[name] for name in ("type", "emailAddress") if name in each}
-        for each in attendees
-        if str(each.get("emailAddress", {}).get("address", "")).lower() not in (former, room.external_calendar)
-    ]
+    others = [as_listed(each) for each in attendees if address_in(each) not in (former, room.external_calendar)]
     address = {"name": room.display_name, "address": room.external_calendar}
     return {
         "attendees": [*others, {"type": "resource", "emailAddress": address}],
@@ -110,7 +109,7 @@ def _go_back(visit: Visit, one: Reservation, note: str) -> None:
     if old is None or new is None:
         reject(visit, one, note, REMOTE)
         return
-    back = replace(old[0], status="confirmed", sync_state="rejected", note=note, updated_at=now)
+    back = replace(as_agreed(old[0]), status="confirmed", sync_state="rejected", note=note, updated_at=now)
     row = store.reservation_row(back.linked(state="linked", cause=""))
     writes = [
         Write("replace", store.reservation_key(room, one.id), row, old[1]),

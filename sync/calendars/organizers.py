@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sync.calendars.event import Remote, Unreadable, parse_event, title_of
+from sync.calendars.details import details
+from sync.calendars.event import Remote, Unreadable, parse_event, people, title_of
 from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances, fetch_view
-from sync.calendars.merge import NO_RESPONSE, Seen, Title, vanished
-from sync.calendars.model import Organizer, Reservation
+from sync.calendars.merge import NO_RESPONSE, Seen, Title, agreed_title, vanished
+from sync.calendars.model import Organizer, Person, Reservation
 from sync.calendars.visit import Visit
 from sync.errors import Forbidden, NotFound
 
@@ -18,6 +19,14 @@ Absence = Literal["gone", "unknown"]
 GONE: Absence = "gone"
 UNKNOWN: Absence = "unknown"
 Copies = Mapping[tuple[str, str], Remote]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a changed occurrence has of its own."""
+
+    title: Title
+    people: tuple[Person, ...]
 
 
 def address_of(remote: Remote) -> str:
@@ -106,6 +115,7 @@ def see(visit: Visit, remote: Remote, copy: Remote | None) -> Seen:
         organizer_event=copy.id if copy else "",
         organizer_etag=copy.etag if copy else "",
         organizer_times=copy.times if copy else None,
+        people=people(copy.attendees) if copy else None,
         unread=organizer != "room" and copy is None,
     )
 
@@ -113,7 +123,7 @@ def see(visit: Visit, remote: Remote, copy: Remote | None) -> Seen:
 def see_again(visit: Visit, one: Reservation, remote: Remote) -> Seen:
     """An event that was looked up by itself: what the organizer's copy adds is known already."""
     seen = see(visit, remote, None)
-    title = seen.title if one.link.organizer == "room" else Title(one.title, one.title_source, one.private)
+    title = seen.title if one.link.organizer == "room" else agreed_title(one)
     return replace(
         seen,
         title=title,
@@ -122,6 +132,7 @@ def see_again(visit: Visit, one: Reservation, remote: Remote) -> Seen:
         master=one.link.master,
         series=one.series,
         original_start=one.original_start,
+        people=details(one).attendees,
         unread=one.link.unread,
     )
 
@@ -144,6 +155,7 @@ def see_organizers(visit: Visit, one: Reservation, copy: Remote) -> Seen:
         organizer_event=copy.id,
         organizer_etag=copy.etag,
         organizer_times=copy.times,
+        people=people(copy.attendees),
         unread=False,
     )
 
@@ -221,17 +233,17 @@ def _search_event(visit: Visit, one: Reservation) -> str:
     return copy.id if copy else ""
 
 
-def instance_titles(
+def fetch_own(
     visit: Visit, series: Reservation, master: Seen, exceptions: Sequence[tuple[Remote, Reservation | None]]
-) -> dict[datetime, Title]:
-    """The titles of changed occurrences, from the organizer's copies, where any of them is new, has changed or is not
-    known yet.
+) -> dict[datetime, Own]:
+    """What changed occurrences have of their own, from the organizer's copies, where any of them is new, has changed or
+    is not known yet. One that is not among them is as its series.
     """
     fresh = [remote for remote, known in exceptions if known is None or _is_news(known, remote)]
     if master.organizer == "room":
         return {}
     kept = {
-        remote.original_start: Title(known.title, known.title_source, known.private)
+        remote.original_start: Own(agreed_title(known), details(known).attendees)
         for remote, known in exceptions
         if known is not None and remote.original_start and known.title_source != "placeholder"
     }
@@ -245,11 +257,14 @@ def instance_titles(
     except Forbidden:
         visit.denials.add(series.link.organizer_address, Denied("denied"), visit.work.now())
         return kept
+    for remote, _ in exceptions if raws is not None else ():
+        if remote.kind == "occurrence" and remote.original_start:
+            kept.pop(remote.original_start, None)
     for raw in raws or ():
         try:
             copy = parse_event(raw, visit.room.time_zone)
         except Unreadable:
             continue
         if copy.original_start and copy.kind == "exception":
-            kept[copy.original_start] = title_for(visit, copy, copy)
+            kept[copy.original_start] = Own(title_for(visit, copy, copy), people(copy.attendees))
     return kept

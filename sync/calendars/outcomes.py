@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
 
-from sync.calendars.event import Unreadable, parse_event
+from sync.calendars.details import as_told, waiting
+from sync.calendars.event import Unreadable, parse_attendees, parse_event, people
 from sync.calendars.mailboxes import Raw, fetch_event, fetch_instances
-from sync.calendars.merge import LOCAL, NO_RESPONSE, REMOTE, Title, changed, decide, vanished
-from sync.calendars.model import PLACEHOLDER, PRIVATE, Agreed, Reservation, Status, Times, TitleSource
+from sync.calendars.merge import LOCAL, NO_RESPONSE, REMOTE, agreed_title, changed, decide, vanished
+from sync.calendars.model import Agreed, Reservation, Status, Times
 from sync.calendars.organizers import see_again, see_organizers
 from sync.calendars.patterns import recurrence_of
 from sync.calendars.series import expand
@@ -21,13 +22,21 @@ _KEPT = ("created-on-room", "owner-calendar-denied", NO_RESPONSE)
 
 def settle(visit: Visit, one: Reservation) -> None:
     """Store `one` after it was sent: done, unless the portal changed it in the meantime. What Outlook won stays told."""
-    left = one.live and changed(one.link.base or one.agreed(), one.agreed())
+    left = one.live and (changed(one.link.base or one.agreed(), one.agreed()) or waiting(one))
     if not one.live or left:
         visit.ledger.put(one.linked(state="updating" if one.live else "deleting"), "updated")
         return
     if one.sync_state != "conflict":
         one = replace(one, sync_state="synced", note=one.note if one.note in _KEPT else "")
     visit.ledger.put(one, "updated")
+
+
+def as_answered(one: Reservation, answer: Raw) -> Reservation:
+    """`one` after all that waited was sent, with the attendees that Graph's answer shows. Raises Unreadable."""
+    if "attendees" in waiting(one) and "attendees" in answer:
+        hidden = one.private and one.title_source != "local"
+        one = replace(one, attendees=() if hidden else people(parse_attendees(answer)))
+    return one.linked(told=None)
 
 
 def reject(visit: Visit, one: Reservation, note: str, cause: str) -> None:
@@ -54,9 +63,8 @@ def give_up(visit: Visit, one: Reservation) -> None:
 def roll_back(visit: Visit, one: Reservation, note: str) -> None:
     """What was accepted and cannot be done is as both sides last agreed, and its owner is told."""
     now = visit.work.now()
-    base = one.link.base or one.agreed()
     back = replace(
-        _as_agreed(one, base),
+        as_agreed(one),
         status=one.status if one.live else _status_of(one),
         sync_state="rejected",
         note=note,
@@ -85,24 +93,17 @@ def _if_told() -> Iterator[None]:
         pass
 
 
-def _as_agreed(one: Reservation, base: Agreed) -> Reservation:
-    """`one` with everything that is compared as it is in `base`."""
-    title = _agreed_title(one, base)
+def as_agreed(one: Reservation) -> Reservation:
+    """`one` as both sides last agreed, and as Microsoft was last told of it."""
+    title, base = agreed_title(one), one.link.base or one.agreed()
     return replace(
-        one,
+        as_told(one),
         times=agreed_times(base, one.times.zone),
         title=title.text,
         title_source=title.source,
         private=title.private,
         recurrence=recurrence_of(base.pattern) if base.pattern else one.recurrence,
     )
-
-
-def _agreed_title(one: Reservation, base: Agreed) -> Title:
-    if base.title is not None:
-        theirs: TitleSource = "room" if one.link.organizer == "room" else "organizer"
-        return Title(base.title, "local" if one.origin == "portal" else theirs, base.private)
-    return Title(PRIVATE, "organizer", private=True) if base.private else Title(PLACEHOLDER, "placeholder")
 
 
 def agreed_times(base: Agreed, zone: str) -> Times:

@@ -1,8 +1,7 @@
 """From Graph to the portal: what a room's calendar shows is taken over into its reservations."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sync.calendars.event import Remote
 from sync.calendars.findings import Findings, read, understand
@@ -10,11 +9,12 @@ from sync.calendars.merge import REMOTE, Seen, Title, decide, vanished
 from sync.calendars.model import Reservation, imported_id
 from sync.calendars.organizers import (
     Copies,
+    Own,
     address_of,
     ask_organizers,
     by_room,
     fetch_all_copies,
-    instance_titles,
+    fetch_own,
     same,
     see,
     title_for,
@@ -139,14 +139,21 @@ def _take_series(visit: Visit, master: Remote, instances: list[Remote], index: _
         return set()
     held = [one for one in visit.ledger if one.series == after.id]
     pairs = pair(instances, held, single, shift=_shift(series, after), now=visit.work.now())
-    titles = instance_titles(visit, after, seen, [one for one in pairs if one[0].kind == "exception"])
+    own = fetch_own(visit, after, seen, [one for one in pairs if _is_changed(*one)])
     settled = after.link.state == "linked" and after.link.former is None
     for remote, reservation in pairs:
         known = _reopened(reservation) if settled and reservation else reservation
-        matched |= _take_part(visit, after, known, _part(visit, remote, after, seen, titles))
+        its_own = own.get(remote.original_start) if remote.original_start else None
+        there = replace(remote, kind="exception") if its_own and known and known.kind == "exception" else remote
+        matched |= _take_part(visit, after, known, _part(visit, there, after, seen, its_own))
     if settled:
         matched |= _end_unplaced(visit, after, matched)
     return matched
+
+
+def _is_changed(remote: Remote, known: Reservation | None) -> bool:
+    """Whether an occurrence was changed by itself. The room is not told of all that makes it an exception."""
+    return "exception" in (remote.kind, known.kind if known else "")
 
 
 def _reopened(one: Reservation) -> Reservation:
@@ -165,7 +172,14 @@ def _take_part(visit: Visit, series: Reservation, known: Reservation | None, par
             made = replace(made, id=imported_id(series.id, part.remote.id))
         if series.origin == "portal":
             made = replace(made, origin="portal", owner=series.owner, attendees=series.attendees, notes=series.notes)
+    elif known is not None and made is not None and series.origin == "portal" and _is_plain_again(known, made):
+        made = replace(made, notes=series.notes)
     return visit.ledger.apply(known, replace(verdict, reservation=made))
+
+
+def _is_plain_again(known: Reservation, made: Reservation) -> bool:
+    """Whether Outlook has given a series other times, so that nothing of this occurrence is special any more."""
+    return (known.kind, made.kind) == ("exception", "occurrence")
 
 
 def _end_unplaced(visit: Visit, series: Reservation, matched: set[str]) -> set[str]:
@@ -194,11 +208,13 @@ def _beat(series: Reservation) -> tuple[str, str, str]:
     return agreed.start, agreed.end, agreed.pattern
 
 
-def _part(visit: Visit, remote: Remote, series: Reservation, master: Seen, titles: Mapping[datetime, Title]) -> Seen:
-    """One instance as it is seen: with the title of its series, unless it has one of its own."""
-    title = titles.get(remote.original_start) if remote.original_start else None
+def _part(visit: Visit, remote: Remote, series: Reservation, master: Seen, own: Own | None) -> Seen:
+    """One instance as it is seen: with the title and the people of its series, unless it has its `own`."""
+    title, people = (own.title, own.people) if own else (None, None)
     if title is None and (remote.kind == "occurrence" or master.organizer != "room"):
         title = Title(series.title, series.title_source, series.private)
+    if people is None and remote.kind == "occurrence" and master.organizer != "room":
+        people = series.attendees
     return replace(
         see(visit, remote, None),
         title=title or title_for(visit, remote, None),
@@ -207,5 +223,6 @@ def _part(visit: Visit, remote: Remote, series: Reservation, master: Seen, title
         master=series.link.room_event,
         series=series.id,
         original_start=remote.original_start,
+        people=people,
         unread=False,
     )

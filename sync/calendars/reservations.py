@@ -1,6 +1,6 @@
 """Reservations as the contract has them and as they are kept, one made from the other: pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -144,12 +144,19 @@ def revise(known: Reservation, patch: ReservationPatch, room_zone: str, now: dat
         "owner": lambda: _person(patch.owner),
         "notes": lambda: patch.notes,
         "private": lambda: patch.private,
-        "attendees": lambda: tuple(Person(one.name, one.email) for one in patch.attendees or ()),
+        "attendees": lambda: _attendees(known, patch.attendees or ()),
     }
     changes = {name: take() for name, take in taken.items() if name in given}
     if patch.title is not None and patch.title != known.title:
         changes |= {"title": patch.title, "title_source": "local"}
     return replace(known, **changes, **_timing(known, patch, room_zone, now))
+
+
+def _attendees(known: Reservation, wanted: Sequence[PersonIn]) -> tuple[Person, ...]:
+    """Who is to be invited. Whoever is in somebody's meeting already has the name that Microsoft knows them by."""
+    there = known.attendees if known.link.organizer != "room" and known.link.base else ()
+    names = {person.email.lower(): person for person in there}
+    return tuple(names.get(one.email.lower()) or Person(one.name, one.email) for one in wanted)
 
 
 def _timing(known: Reservation, patch: ReservationPatch, room_zone: str, now: datetime) -> dict[str, Any]:

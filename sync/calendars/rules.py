@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sync.calendars.details import details, differing, remembered, shared, told_of
 from sync.calendars.model import Person, Policy, Reservation, Room, Times
 from sync.calendars.reservations import fresh_link
 from sync.calendars.series import LOCAL
@@ -13,7 +14,6 @@ MOVED = "moved"
 FROM = "from:"
 """The cause of a link whose organizer's copy still names another room: with the id of that one."""
 
-_SHARED = ("title", "private", "times", "recurrence", "attendees")
 _SENT = ("title", "private", "times", "recurrence")
 
 
@@ -36,8 +36,14 @@ def check_change(known: Reservation, after: Reservation, policy: Policy) -> None
             status=409,
             remedy="Cancel it and make another one for the other owner.",
         )
-    if any(getattr(known, name) != getattr(after, name) for name in _SHARED):
+    if _is_told(known, after):
         check_reach(known, policy)
+
+
+def _is_told(known: Reservation, after: Reservation) -> bool:
+    """Whether a change is one of the event, and not of what the portal alone keeps."""
+    parts = shared(known) & differing(known, after)
+    return bool(parts) or any(getattr(known, name) != getattr(after, name) for name in _SENT)
 
 
 def _address(person: Person | None) -> str:
@@ -86,16 +92,21 @@ def changed(known: Reservation, revised: Reservation, room: Room, now: datetime)
 
     A declined one that gets another time is tried anew.
     """
-    revised = replace(revised, updated_at=now)
+    revised = _remembered(known, replace(revised, updated_at=now))
     if not known.live:
         return _revived(revised, room) if timing_changed(known, revised) else revised
-    if all(getattr(known, name) == getattr(revised, name) for name in _SENT):
+    if not _is_told(known, revised):
         return revised
     fields: dict[str, Any] = {"sync_state": "pending", "note": ""}
     if known.kind == "occurrence":
         fields["kind"] = "exception"
     told = replace(revised, **fields)
     return told if known.link.state == "creating" else told.linked(state="updating")
+
+
+def _remembered(known: Reservation, revised: Reservation) -> Reservation:
+    """`revised` with what Microsoft has of its attendees and notes, where it has any."""
+    return revised if unsent(known) else remembered(known, revised)
 
 
 def _revived(one: Reservation, room: Room) -> Reservation:
@@ -126,6 +137,7 @@ def moved(
         note="",
         updated_at=now,
     )
+    here = _remembered(known, here)
     if known.link.organizer == "room" or unsent(known):
         return _made_there(known, here, room, former)
     return _invited_there(known, here, former)
@@ -142,7 +154,7 @@ def _made_there(known: Reservation, here: Reservation, room: Room, former: Reser
     )
     if former is not None and former.link.state == "deleting":
         link = replace(former.link, state="updating" if former.link.room_event else "creating", cause="")
-        return replace(here, generation=former.generation, link=link)
+        return told_of(replace(here, generation=former.generation, link=link), details(former))
     return here
 
 
@@ -151,7 +163,7 @@ def _invited_there(known: Reservation, here: Reservation, former: Reservation | 
     was told of: back there, nothing has happened.
     """
     told = known.link.cause.startswith(FROM) and known.link.cause.removeprefix(FROM)
-    link = replace(known.link, state="updating", former=None, room_event="", room_etag="")
+    link = replace(here.link, state="updating", former=None, room_event="", room_etag="")
     if told == here.room and former is not None:
         return replace(here, status="confirmed", link=replace(link, room_event=former.link.room_event, cause=""))
     return replace(here, status="awaitingRoom", link=replace(link, cause=FROM + (told or known.room)))

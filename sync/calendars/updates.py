@@ -1,18 +1,28 @@
 """Changes of the portal are sent to the organizer's copy: in the room's mailbox where the room is the organizer."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from sync.calendars.event import READ_HEADERS, render_update
+from sync.calendars.details import waiting
+from sync.calendars.event import READ_HEADERS, render_details, render_update
 from sync.calendars.lookups import BUSY, fetch_organizers, look_first
 from sync.calendars.mailboxes import Raw, event_path, fetch_event, is_mailbox_gone
 from sync.calendars.merge import LOCAL, changed, vanished
 from sync.calendars.model import Link, Reservation, imported_id
 from sync.calendars.moves import invite, is_moved
-from sync.calendars.outcomes import look_again, roll_back, settle, take_organizers
+from sync.calendars.outcomes import as_answered, look_again, roll_back, settle, take_organizers
 from sync.calendars.visit import Visit
 from sync.errors import Changed, CursorExpired, Forbidden, GraphError, NotFound
 
 ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """A reservation to be sent, and the attendees `listed` by the organizer's copy where that was read for it."""
+
+    one: Reservation
+    listed: Sequence[Raw] = ()
 
 
 def update(visit: Visit, one: Reservation) -> None:
@@ -27,13 +37,14 @@ def update(visit: Visit, one: Reservation) -> None:
 
 def _update(visit: Visit, one: Reservation) -> None:
     """Where it was changed in Outlook, too, both are merged and it is tried once more. What nobody knows the version of,
-    or an earlier try may have changed, is looked at first.
+    or an earlier try may have changed, is looked at first, and so is whom the organizer invites.
     """
-    waiting = one if _version(one) and one.link.sent is None else _merge(visit, one)
+    known = _version(one) and one.link.sent is None and "attendees" not in waiting(one)
+    found = Found(one) if known else _merge(visit, one)
     for _ in range(ATTEMPTS):
-        if waiting is None or waiting.link.state != "updating" or _try(visit, waiting):
+        if found is None or found.one.link.state != "updating" or _try(visit, found):
             return
-        waiting = _merge(visit, visit.ledger.get(one.id) or waiting)
+        found = _merge(visit, visit.ledger.get(one.id) or found.one)
 
 
 def _version(one: Reservation) -> str:
@@ -43,15 +54,16 @@ def _version(one: Reservation) -> str:
     return one.link.organizer_etag if one.link.organizer_event and not one.series else ""
 
 
-def _try(visit: Visit, one: Reservation) -> bool:
+def _try(visit: Visit, found: Found) -> bool:
     """Send what has changed; False where it was changed in Outlook meanwhile, or is not where it was."""
+    one = found.one
     groups = changed(one.link.base or one.agreed(), one.agreed())
-    if not groups:
+    if not groups and not waiting(one):
         settle(visit, one.linked(state="linked", sent=None))
     elif groups & {"time", "pattern"} and look_first(visit, one) is BUSY:
         roll_back(visit, one, "room-busy")
     else:
-        return _send(visit, one, groups)
+        return _send(visit, found, groups)
     return True
 
 
@@ -67,13 +79,13 @@ def _has_event(visit: Visit, one: Reservation) -> bool:
     return bool((series or one).link.ical)
 
 
-def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> bool:
+def _send(visit: Visit, found: Found, groups: frozenset[str]) -> bool:
     """What is going to be sent is stored first, so that it is known again if the answer gets lost. False as in `_try`."""
-    one = one.linked(sent=one.agreed())
+    one = found.one.linked(sent=found.one.agreed())
     visit.ledger.put(one)
     visit.ledger.commit(visit.work.now())
     try:
-        answer = _patch(visit, one, groups)
+        answer = _patch(visit, one, groups, found.listed)
     except Changed:
         return False
     except Forbidden:
@@ -93,9 +105,10 @@ def _send(visit: Visit, one: Reservation, groups: frozenset[str]) -> bool:
     return True
 
 
-def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
-    """Write the changed fields, under the version that is known."""
+def _patch(visit: Visit, one: Reservation, groups: frozenset[str], listed: Iterable[Raw]) -> Raw:
+    """Write the changed fields, under the version that is known; `listed` are the attendees that it has."""
     body = render_update(one, frozenset(groups | ({"time"} if "pattern" in groups else set())))
+    body |= render_details(one, listed)
     link = one.link
     if link.organizer == "room":
         mailbox, event, etag = visit.mailbox, link.room_event, link.room_etag
@@ -109,7 +122,7 @@ def _patch(visit: Visit, one: Reservation, groups: frozenset[str]) -> Raw:
 def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -> None:
     """Bind `one` to what it is now. The room's copy of somebody else's meeting shows a new time a little later."""
     etag = str(answer.get("@odata.etag", ""))
-    after = one.linked(state="linked", base=one.agreed(), sent=None)
+    after = as_answered(one, answer).linked(state="linked", base=one.agreed(), sent=None)
     if one.link.organizer == "room":
         after = after.linked(room_etag=etag)
     else:
@@ -117,15 +130,26 @@ def _sent(visit: Visit, one: Reservation, groups: frozenset[str], answer: Raw) -
         event = "" if one.series else one.link.organizer_event
         former = one.link.base if late else one.link.former
         after = after.linked(organizer_event=event, organizer_etag=etag, former=former)
-    if one.kind == "series":
-        visit.again = True  # its instances have new ids
     settle(visit, after)
+    if one.kind == "series":
+        visit.again |= bool(groups) or one.link.organizer == "room"  # its instances have new ids
+        if not groups:
+            _settle_parts(visit, after)
 
 
-def _merge(visit: Visit, one: Reservation) -> Reservation | None:
-    """After a 412: what is there now is taken over, as if it had been told of; what `one` is then."""
+def _settle_parts(visit: Visit, series: Reservation) -> None:
+    """The occurrences that are as their series are in step with it: the room hears nothing of whom it invites."""
+    for one in visit.ledger:
+        plain = one.series == series.id and one.kind == "occurrence" and one.live
+        if plain and one.sync_state == "pending" and one.link.state == "linked":
+            visit.ledger.put(replace(one, attendees=series.attendees, sync_state="synced"), "updated")
+
+
+def _merge(visit: Visit, one: Reservation) -> Found | None:
+    """What is there now is taken over, as if it had been told of; what `one` is then."""
     if one.link.organizer == "room":
-        return look_again(visit, one)
+        after = look_again(visit, one)
+        return Found(after) if after else None
     try:
         raw = fetch_organizers(visit, one)
     except Forbidden:
@@ -134,7 +158,7 @@ def _merge(visit: Visit, one: Reservation) -> Reservation | None:
     if raw is None:
         _lost(visit, one)
         return None
-    return take_organizers(visit, one, raw)
+    return Found(take_organizers(visit, one, raw), raw.get("attendees") or ())
 
 
 def _lost(visit: Visit, one: Reservation) -> None:
