@@ -77,6 +77,15 @@ def test_an_occurrence_far_ahead(office: Office) -> None:
     assert (far["start"], far["syncState"]) == (graph_time(office.noon + 2200 * DAY), "synced")
 
 
+def test_a_series_that_is_over(office: Office) -> None:
+    """What its room has at the time of its first occurrence, long ago, is in nobody's way."""
+    office.outlook("POST", "oak", body={"subject": "Old", **span(LONG_AGO)})
+    series = office.book(start=LONG_AGO, recurrence=weekly(LONG_AGO))
+    office.send()
+
+    assert outcome(office, series) == ("confirmed", "synced", None)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sync.calendars import recurrence
 from sync.calendars.model import Times
 from sync.calendars.recurrence import DAYS, MAX_OCCURRENCES, end_of_series, occurrences, validate
 from tests.recurrences import BERLIN, MONDAY, NEUTRAL, NEW_YORK, days, meeting, series
@@ -155,11 +156,38 @@ def test_the_window() -> None:
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    [{"type": "daily"}, {"type": "daily", "interval": 3}, {"type": "weekly", "daysOfWeek": list(DAYS)}],
+)
+def test_a_series_from_long_ago(pattern: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The years before the window cost nothing."""
+    made: list[datetime] = []
+    real = recurrence._occurrence
+
+    def spy(times: Times, start: datetime) -> Times:
+        made.append(start)
+        return real(times, start)
+
+    monkeypatch.setattr(recurrence, "_occurrence", spy)
+    since = datetime(2026, 12, 7, tzinfo=UTC)
+
+    found = occurrences(
+        series(pattern, "2000-01-01"), meeting("2000-01-01T09:00", "UTC"), since, since + timedelta(days=30), 99
+    )
+
+    assert found[0].start == since + timedelta(hours=9)
+    assert len(made) < 60
+
+
+@pytest.mark.parametrize(
     ("span", "expected"),
     [
         ({"numberOfOccurrences": 3}, "2026-01-07T10:00:00+00:00"),
         ({"endDate": "2026-01-06"}, "2026-01-05T10:00:00+00:00"),
         ({"endDate": "2026-01-07"}, "2026-01-07T10:00:00+00:00"),
+        ({"endDate": "2025-12-31"}, "2026-01-03T10:00:00+00:00"),
+        ({"endDate": "2036-01-04"}, "2036-01-03T10:00:00+00:00"),
+        ({"endDate": "9999-12-31"}, "2199-12-30T10:00:00+00:00"),
         ({}, None),
     ],
 )

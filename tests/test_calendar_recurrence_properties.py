@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.calendars.model import Times
 from sync.calendars.recurrence import DAYS, occurrences, parse, reduced, render, validate
 from sync.calendars.zones import is_plain, to_wall
 from tests.recurrences import BERLIN, MONDAY, NEUTRAL, NEUTRAL_RANGE, NEW_YORK, meeting, series
@@ -145,3 +146,19 @@ def test_a_numbered_series_has_that_many(pattern: dict[str, Any], day: date, cou
         occurrences(series({**pattern, "interval": 1}, day.isoformat(), endDate=last), times, times.start, far, 999)
         == found
     )
+
+
+@given(patterns, starts, st.integers(0, 4000), st.integers(0, 3 * 1440), st.integers(0, 2 * 366))
+def test_a_late_window_shows_what_the_whole_series_has_there(
+    pattern: dict[str, Any], day: date, later: int, minutes: int, last: int
+) -> None:
+    """However long a series has gone on before the window, there it falls on the same days as counted from its start."""
+    times = meeting(f"{day.isoformat()}T09:00", minutes=minutes)
+    since = times.start + timedelta(days=later)
+    until = since + timedelta(days=60)
+    end = (day + timedelta(days=later + last)).isoformat()
+    for recurrence in (series(pattern, day.isoformat()), series(pattern, day.isoformat(), endDate=end)):
+        whole = occurrences(recurrence, times, times.start, until, 9999)
+
+        wanted = Times(since, until, NEW_YORK)
+        assert occurrences(recurrence, times, since, until, 999) == [each for each in whole if each.overlaps(wanted)]

@@ -1,11 +1,12 @@
 """Series through the API: made, with all of their occurrences or none, and as they arrive in Outlook."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from sync.calendars import store
+from sync.calendars.recurrence import DAYS
 from tests.calendars import CALENDARS
 from tests.cloud import NewTenant, TestTenant
 from tests.house import House
@@ -183,6 +184,65 @@ class TestClashes:
         assert len(shown) == (count if won["type"] == "series" else 1)
         assert len({one["start"]["dateTime"] for one in shown}) == len(shown)
         assert {one["seriesId"] for one in shown} == {won["id"] if won["type"] == "series" else None}
+
+
+class TestFromLongAgo:
+    """Series that began long before the window: what is in it counts, however many there were before."""
+
+    @pytest.mark.parametrize(
+        ("start", "pattern", "span"),
+        [
+            (date(2001, 1, 1), {"type": "daily"}, {"type": "noEnd"}),
+            (date(2020, 12, 7), {"type": "weekly", "daysOfWeek": list(DAYS)}, {"type": "noEnd"}),
+            (date(2023, 6, 1), {"type": "daily"}, {"type": "noEnd"}),
+            (None, {"type": "daily", "interval": 2}, {"type": "numbered", "numberOfOccurrences": 900}),
+            (None, {"type": "daily", "interval": 2}, {"type": "endDate"}),
+        ],
+    )
+    def test_there_at_once(
+        self, portal: House, start: date | None, pattern: dict[str, Any], span: dict[str, Any]
+    ) -> None:
+        """A reservation in the way of one occurrence keeps the series out; without that, its occurrences of the window are
+        there at once and keep others out, and those before it are not stored.
+        """
+        today = portal.app.clock().date()
+        first = start or today - timedelta(days=1000)
+        recurrence: dict[str, Any] = {"pattern": pattern, "range": {**span, "startDate": first.isoformat()}}
+        if span["type"] == "endDate":
+            recurrence["range"]["endDate"] = (today + timedelta(days=400)).isoformat()
+        body: dict[str, Any] = {
+            **BODY,
+            "start": at(f"{first}T09:00", "UTC"),
+            "end": at(f"{first}T10:00", "UTC"),
+            "recurrence": recurrence,
+        }
+        step = pattern.get("interval", 1)
+        there = today + timedelta(days=200 + (200 + (today - first).days) % step)
+        single: dict[str, Any] = {**BODY, "start": at(f"{there}T09:30", "UTC"), "end": at(f"{there}T09:45", "UTC")}
+
+        in_the_way = book(portal, **single)
+        assert problem(portal.call("POST", OAK, body)) == (409, "room-busy")
+        portal.call("DELETE", f"{OAK}/{in_the_way['id']}")
+        book(portal, **body)
+
+        found = listed(portal, f"from={today.isoformat()}&to={(today + timedelta(days=361)).isoformat()}")
+        assert len(found) in (361 // step, 361 // step + 1)
+        assert problem(portal.call("POST", OAK, single)) == (409, "room-busy")
+        stored = [
+            one for one, _ in store.load_reservations(portal.app.tables.data, NAME, "oak") if one.kind == "occurrence"
+        ]
+        assert len(stored) in range(365 // step, 368 // step + 1)
+
+    def test_one_that_is_over(self, portal: House) -> None:
+        """What took place before the window is in nobody's way."""
+        before: dict[str, Any] = {"start": at("2020-12-07T09:00"), "end": at("2020-12-07T10:00")}
+        book(portal, **before)
+        recurrence = {**daily(5), "range": {"type": "numbered", "startDate": "2020-12-07", "numberOfOccurrences": 5}}
+
+        series = book(portal, **before, recurrence=recurrence)
+
+        assert listed(portal, "from=2020-12-01&to=2027-01-01&type=occurrence") == []
+        assert portal.get(f"{OAK}/{series['id']}")["status"] == "confirmed"
 
 
 class TestSent:

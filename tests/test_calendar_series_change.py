@@ -61,6 +61,20 @@ class TestChangeAll:
         assert starts(portal) == ["03-02T15:00", "03-03T15:00", "03-04T15:00"]
         book(portal)
 
+    def test_another_hour_beyond_the_window(self, portal: House) -> None:
+        """The first occurrence of a series that begins after the window moves with it, and holds its place."""
+        yearly = {
+            "pattern": {"type": "absoluteYearly", "dayOfMonth": 1, "month": 3},
+            "range": {"type": "noEnd", "startDate": "2031-03-01"},
+        }
+        series = book(portal, start=at("2031-03-01T09:00"), end=at("2031-03-01T10:00"), recurrence=yearly)
+        moved = {"start": at("2031-03-01T15:00"), "end": at("2031-03-01T16:00")}
+
+        portal.call("PATCH", f"{OAK}/{series['id']}", moved)
+
+        assert starts(portal, "from=2031-01-01&to=2032-01-01") == ["03-01T15:00"]
+        assert problem(portal.call("POST", OAK, {**BODY, **moved})) == (409, "room-busy")
+
     def test_another_zone(self, portal: House) -> None:
         """The same hour by the clocks of another zone is another series: they change on other days."""
         series = book(portal, recurrence=WEEKLY)

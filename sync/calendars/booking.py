@@ -49,8 +49,5 @@ def create(desk: Desk, wanted: ReservationIn, token: str) -> Reservation:
 
 
 def _occurrences(desk: Desk, made: Reservation) -> list[Reservation]:
-    """Those of a new series, from its start to the end of the window; none of anything else."""
-    if made.kind != "series":
-        return []
-    until = max(desk.window[1], made.times.end)
-    return series.expand(made, [], (made.times.start, until), desk.now)
+    """Those of a new series; none of anything else."""
+    return series.expand(made, [], desk.window, desk.now) if made.kind == "series" else []

@@ -5,7 +5,7 @@ An occurrence keeps the hour that the wall clock shows in the zone of the series
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice, pairwise
 from typing import Any, Literal
 
@@ -21,6 +21,10 @@ Fault = tuple[str, str]
 
 MAX_OCCURRENCES = 999  # Outlook does not take more
 MAX_SPAN = timedelta(days=5 * 366)
+LONGEST_PAUSE = timedelta(
+    weeks=100
+)  # between two occurrences of a daily or weekly series, whose interval is 99 at most
+FAR = datetime(2200, 1, 1, tzinfo=UTC)  # nobody asks for anything later
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _INDEXES = {"first": 1, "second": 2, "third": 3, "fourth": 4, "last": -1}
 _FREQUENCIES: Mapping[str, Literal[0, 1, 2, 3]] = {
@@ -193,7 +197,7 @@ def _same_zone(name: str, zone: str) -> bool:
 
 def _occurrence_faults(recurrence: Recurrence, times: Times) -> list[Fault]:
     pattern, span = recurrence["pattern"], recurrence["range"]
-    found = list(islice(_expand(recurrence, times, times.start + MAX_SPAN), MAX_OCCURRENCES + 1))
+    found = list(islice(_expand(recurrence, times, times.start, times.start + MAX_SPAN), MAX_OCCURRENCES + 1))
     if not found or found[0].start != times.start:
         wrong_month = pattern.get("month", _first_day(times).month) != _first_day(times).month
         aim = "month" if wrong_month else _FIELDS["pattern"][pattern["type"]][0]
@@ -218,23 +222,42 @@ def occurrences(recurrence: Recurrence, times: Times, since: datetime, until: da
     `times` is the first occurrence: it gives the zone, the hour and the length.
     """
     wanted = Times(since, until, times.zone)
-    return list(islice((each for each in _expand(recurrence, times, until) if each.overlaps(wanted)), limit))
+    return list(islice((each for each in _expand(recurrence, times, since, until) if each.overlaps(wanted)), limit))
 
 
 def end_of_series(recurrence: Recurrence, times: Times) -> datetime | None:
-    """When the last occurrence of a valid series ends; None where there is no last one."""
-    if recurrence["range"]["type"] == "noEnd":
+    """When the last occurrence of a valid series ends, or the last before FAR; None where there is no last one."""
+    span = recurrence["range"]
+    if span["type"] == "noEnd":
         return None
-    return max(each.end for each in _expand(recurrence, times, times.start + MAX_SPAN))
+    since = times.start
+    if span["type"] == "endDate":
+        last = min(datetime.combine(date.fromisoformat(span["endDate"]), time(), UTC), FAR)
+        since = max(last, times.start) - LONGEST_PAUSE
+    return max((each.end for each in _expand(recurrence, times, since, FAR)), default=times.end)
 
 
-def _expand(recurrence: Recurrence, times: Times, until: datetime) -> Iterator[Times]:
-    """The occurrences, oldest first, as far as they begin before `until`."""
-    for start in _rule(reduced(recurrence), to_wall(times.start, times.zone)):
+def _expand(recurrence: Recurrence, times: Times, since: datetime, until: datetime) -> Iterator[Times]:
+    """The occurrences that begin before `until`, oldest first; those that end before `since` may be left out."""
+    ours = reduced(recurrence)
+    before = to_wall(since, times.zone) - (times.end - times.start) - timedelta(days=2)
+    for start in _rule(ours, _skip(ours, to_wall(times.start, times.zone), before)):
         each = _occurrence(times, start)
         if each.start >= until:
             return
         yield each
+
+
+def _skip(recurrence: Recurrence, first: datetime, before: datetime) -> datetime:
+    """The last wall clock's time up to `before` from which a rule goes on as it would from `first`; `first` itself where it
+    counts from there, or has little to count.
+    """
+    pattern = recurrence["pattern"]
+    days = {"daily": 1, "weekly": 7}.get(pattern["type"])
+    if days is None or recurrence["range"]["type"] == "numbered":
+        return first
+    step = days * pattern["interval"]
+    return first + timedelta(days=max((before - first).days // step, 0) * step)
 
 
 def _occurrence(times: Times, start: datetime) -> Times:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sync.calendars.model import Link, Reservation, Times, occurrence_id
-from sync.calendars.recurrence import MAX_OCCURRENCES, occurrences
+from sync.calendars.recurrence import occurrences
 
 LOCAL = "local"
 DROPPED = "left-series"
@@ -54,9 +54,12 @@ def reopened(known: Iterable[Reservation]) -> list[Reservation]:
 
 
 def planned(series: Reservation, window: tuple[datetime, datetime]) -> list[Times]:
-    """When the occurrences in the window are by the recurrence."""
+    """When the occurrences in the window are by the recurrence, and the first one, however far ahead it is. There is no more
+    than one a day.
+    """
     assert series.recurrence is not None
-    return occurrences(series.recurrence, series.times, *window, MAX_OCCURRENCES)
+    since, until = window[0], max(window[1], series.times.end)
+    return occurrences(series.recurrence, series.times, since, until, (until - since).days + 2)
 
 
 def _is_plain(one: Reservation) -> bool:
