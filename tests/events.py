@@ -32,6 +32,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "id": "AAMkAG",
         "createdDateTime": "2026-03-01T10:00:00.1Z",
         "lastModifiedDateTime": "2026-03-01T10:00:00.1Z",
+        "changeKey": "ZlnW4R",
         "transactionId": None,
         "originalStartTimeZone": "Pacific Standard Time",
         "originalEndTimeZone": "Pacific Standard Time",

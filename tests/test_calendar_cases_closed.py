@@ -154,7 +154,7 @@ def test_a_search_at_its_time_is_refused(make_office: Callable[..., Office], mon
     """A mailbox that goes away between two calls is the organizer's affair, not the room's."""
     office = make_office("000")
     office.link()
-    monkeypatch.setattr("sync.calendars.organizers.fetch_copies", lambda graph, keys: dict.fromkeys(keys))
+    monkeypatch.setattr("sync.calendars.organizers.fetch_copies", lambda _graph, keys, _ids: dict.fromkeys(keys))
     office.meet(0)
     office.deny(office.people[0], mailbox="onPremises")
 

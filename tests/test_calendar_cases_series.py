@@ -9,7 +9,6 @@ import pytest
 
 from sync.calendars.model import PLACEHOLDER
 from tests.office import (
-    BATCH,
     DAY,
     DELTA,
     GET,
@@ -72,7 +71,7 @@ def test_occurrence_stubs(office: Office) -> None:
     }
     [series] = office.reservations(type="series")
     assert {one["seriesId"] for one in found} == {series["id"]}
-    assert count.by_template == {DELTA: 1, INSTANCES: 1, SEARCH: 1, BATCH: 1}
+    assert count.by_template == {DELTA: 1, INSTANCES: 1, SEARCH: 1}
 
 
 def test_occurrence_stubs_of_a_first_round(office: Office) -> None:

@@ -94,7 +94,7 @@ def test_import_of_an_occurrence() -> None:
         (by_ann(response="organizer"), "confirmed"),
         (by_ann(response="tentativelyAccepted"), "tentative"),
         (by_ann(response="notResponded"), "tentative"),
-        (by_ann(response="none"), "tentative"),
+        (by_ann(response="none"), "confirmed"),
         (by_room(response="none"), "confirmed"),
     ],
 )

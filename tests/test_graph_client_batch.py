@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 import requests
 
-from sync.errors import Deferred
-from sync.graph.client import MAX_ATTEMPTS, Usage
+from sync.errors import Deferred, Forbidden
+from sync.graph.client import MAX_ATTEMPTS, BatchRequest, Usage
 from tests.client import GRAPH, batch_items, clock, graph, photos, record, sent_ids, tokens, wire
 from tests.clock import START
 
@@ -96,7 +96,7 @@ class TestBatch:
             batch_items(wire, {"id": "a", "status": 503})
 
         with pytest.raises(Deferred) as deferred:
-            graph.batch(photos("a"))
+            graph.batch(photos("a", "b"))
 
         assert not deferred.value.throttled
         assert graph.usage.requests == MAX_ATTEMPTS
@@ -107,3 +107,53 @@ class TestBatch:
             graph.batch(photos(*ids))
 
         assert len(wire.calls) == 0
+
+    def test_one_request_is_sent_by_itself(self, graph, wire):
+        """Its refusal is an answer all the same, and a picture is base64 text as in a batch."""
+        wire.get(f"{GRAPH}/v1.0/users/a/photo", status=404, json={"error": {"code": "ImageNotFound"}})
+        wire.get(f"{GRAPH}/v1.0/users/b/photo", body=b"\xff\xd8\xff", content_type="image/jpeg", headers={"ETag": "1"})
+
+        missing = graph.batch([BatchRequest("a", "GET", "/users/a/photo", {"Prefer": "p"})])["a"]
+        there = graph.batch(photos("b"))["b"]
+
+        assert (missing.status, missing.body) == (404, {"error": {"code": "ImageNotFound"}})
+        assert (there.status, there.headers["etag"], there.body) == (200, "1", "/9j/")
+        assert wire.calls[0].request.headers["Prefer"] == "p"
+        assert graph.usage == Usage(requests=2)
+
+    @pytest.mark.parametrize("status", [400, 404, 405, 501])
+    def test_where_batches_are_refused_each_request_is_sent_by_itself(self, graph, wire, status):
+        wire.post(f"{GRAPH}/v1.0/$batch", status=status, json={"error": {"code": "ResourceNotFound"}})
+        wire.get(f"{GRAPH}/v1.0/users/a/photo", json={"id": "1x1"})
+        wire.get(f"{GRAPH}/v1.0/users/b/photo", status=403)
+
+        answers = graph.batch(photos("a", "b"))
+
+        assert {id_: each.status for id_, each in answers.items()} == {"a": 200, "b": 403}
+
+    def test_a_batch_that_is_forbidden_is_refused(self, graph, wire):
+        wire.post(f"{GRAPH}/v1.0/$batch", status=403, json={"error": {"code": "Authorization_RequestDenied"}})
+
+        with pytest.raises(Forbidden):
+            graph.batch(photos("a", "b"))
+
+    @pytest.mark.parametrize("ids", [["a"], ["a", "b"]])
+    def test_who_has_little_patience_gets_the_answer_that_there_is(self, graph, wire, ids, clock):
+        """After so many attempts, and at once where Graph asks for more than a worker sleeps."""
+        if len(ids) > 1:
+            for _ in range(2):
+                batch_items(wire, *({"id": id_, "status": 503} for id_ in ids))
+            batch_items(wire, *({"id": id_, "status": 429, "headers": {"Retry-After": "90"}} for id_ in ids))
+        else:
+            for _ in range(2):
+                wire.get(f"{GRAPH}/v1.0/users/a/photo", status=503)
+            limit = {"error": {"code": "ApplicationThrottled"}}
+            wire.get(f"{GRAPH}/v1.0/users/a/photo", status=429, headers={"Retry-After": "90"}, json=limit)
+
+        unwell = graph.brief(2).batch(photos(*ids))
+        busy = graph.brief(2).batch(photos(*ids))
+
+        assert {each.status for each in unwell.values()} == {503}
+        assert {each.status for each in busy.values()} == {429}
+        assert clock.slept == [0.5]
+        assert graph.usage.retried == len(ids)

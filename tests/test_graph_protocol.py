@@ -310,7 +310,8 @@ class TestBatch:
         fold = fold_batch(requests("a", "b"), {"responses": [{"id": "a", "status": 200}, {}]}, 1, NOW, 0.5)
 
         assert list(fold.done) == ["a"]
-        assert Fold(fold.done, requests("b"), 1.0, throttled=False) == fold
+        assert Fold(fold.done, requests("b"), 1.0, throttled=False, unserved=fold.unserved) == fold
+        assert {id_: answer.status for id_, answer in fold.unserved.items()} == {"b": NO_ANSWER}
 
     def test_nothing_to_send_again(self):
         fold = fold_batch(requests("a"), {"responses": [{"id": "a", "status": 204, "headers": None}]}, 0, NOW, 0.5)
@@ -351,6 +352,12 @@ class TestToll:
             (Answer(503, Headers({"Retry-After": "9"}), {}), 20, Toll(0, 0, 9.0, 0.0)),
             (Answer(503, Headers({}), {}), 20, Toll(0, 0, None, 0.0)),
             (Answer(NO_ANSWER, Headers({}), {}), 20, Toll(0, 0, None, 0.0)),
+            # one mailbox that has had enough says nothing about the others
+            (
+                Answer(429, Headers({"Retry-After": "9"}), {"error": {"code": "ApplicationThrottled"}}),
+                1,
+                Toll(0, 1, None, 0.0),
+            ),
             # item by item: one done, one not found, two throttled, one unwell
             (sample("batch"), 5, Toll(2, 2, 10.0, 0.0)),
         ],

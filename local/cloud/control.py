@@ -35,8 +35,11 @@ Behaviour of Graph towards one tenant
   POST   /tenants/{t}/faults            replaces all: {"latencyMs","unitsPer10s","rate429","rate503","rate504","rateReset",
          "rateBatchItem","retryAfter":{"style":"seconds|decimal|date|absent","seconds"},"untidyPaging",
          "retriedPageLinksFail","expiredDelta":"gone|syncStateNotFound|syncStateInvalid|resyncRequired","deltaPage":
-         objects of the directory on a page of delta (200),"seed"} and those of calendars below; {} ends them. untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
-         retriedPageLinksFail: a page link from an answer to a retried request does not work.
+         objects of the directory on a page of delta (200),"seed"} and those of calendars below; {} ends them.
+         untidyPaging: empty pages with a next link, repeated, replayed and removed objects in delta.
+         retriedPageLinksFail: a page link from an answer to a retried request does not work. "odd" [{"call","mailbox",
+         "query","ofStatus","status","code","retryAfter","ignore","drop","replace"}] are answers that another Graph might
+         give: see Oddity.
   GET    /tenants/{t}/clock             {"now"}
   POST   /tenants/{t}/clock {"advanceSeconds": n}
   POST   /tenants/{t}/expire {"delta": true, "pages": "Directory_ExpiredPageToken|DirectoryPageTokenNotFoundException"}

@@ -20,6 +20,27 @@ class RetryAfter(Model):
     seconds: float = Field(default=1.0, ge=0)
 
 
+class Oddity(Model):
+    """Which calls are answered oddly, and how. What is left open fits every call and changes nothing.
+
+    A call fits by `call`, its name in the journal, the `mailbox` it is about, a text that its `query` holds, and the
+    status that it would be answered with (`of_status`). It is refused with `status` and `code`; or it is served without
+    the query options of `ignore`, without the properties `drop` (dots lead into an object) of each event, and with some
+    texts replaced by others.
+    """
+
+    call: str = ""
+    mailbox: str = ""
+    query: str = ""
+    of_status: int | None = None
+    status: int | None = None
+    code: str = "UnknownError"
+    retry_after: float | None = None
+    ignore: list[str] = Field(default_factory=list)
+    drop: list[str] = Field(default_factory=list)
+    replace: dict[str, str] = Field(default_factory=dict)
+
+
 class Faults(Model):
     """Rates are probabilities per request from 0 to 1, drawn from a generator that starts at `seed`."""
 
@@ -49,6 +70,7 @@ class Faults(Model):
     notification_before_201: bool = Field(default=False, alias="notificationBefore201")
     slow_after_ms: float = Field(default=3000, gt=0)
     too_slow_after_ms: float = Field(default=10_000, gt=0)
+    odd: list[Oddity] = Field(default_factory=list)
 
     def draw(self, rng: Random) -> int | None:
         """The status that a whole request is refused with, RESET for a connection that is cut, None for no fault."""

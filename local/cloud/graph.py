@@ -10,14 +10,14 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from local.cloud import applications, batch, delta, devices, directory, groups, organization, photos
+from local.cloud import applications, batch, delta, devices, directory, groups, oddities, organization, photos
 from local.cloud.clock import rfc3339
 from local.cloud.entra import Entra, TokenRejected
 from local.cloud.exchange import calendars, events, places, schedule, view_delta, views
 from local.cloud.exchange.access import find_mailbox, roles_in
 from local.cloud.exchange.courier import Courier
 from local.cloud.exchange.subscriptions import Subscriptions
-from local.cloud.faults import RESET
+from local.cloud.faults import RESET, Oddity
 from local.cloud.protocol import VERSION, Answer, Call, Refused, Route, Routes, split_url
 from local.cloud.throttling import MAILBOX_CONCURRENCY, MAILBOX_WINDOW, retry_after
 
@@ -93,16 +93,19 @@ class Graph:
         call.retried = arrival.retried
         counters.retry_violations += arrival.early
         template = "unknown"
+        odd: list[Oddity] = []
         try:
             route, parameters = self._routes.find(call.method, call.path)
             template = route.name
             if route.mailbox and "id" in parameters:
                 call.mailbox = _mailbox_of(call, parameters["id"])
                 call.roles = roles_in(call, call.mailbox)
+            odd = oddities.fitting(call, template)
             refusal = self._pause(call, fault, call.tenant.faults.retry_after.seconds) if fault else None
             answer = refusal or self._limit(call, route) or await self._admitted(call, route, parameters)
         except Refused as refused:
             answer = refused.answer(call.headers, call.request_id, call.now)
+        answer = oddities.changed(answer, odd, call)
         if call.lost:
             call.tenant.throttle.failed(call.app_id, _identity(call))
         counters.faulted += fault is not None

@@ -119,7 +119,7 @@ def _delete_rooms(visit: Visit, one: Reservation) -> None:
         try:
             _erase(visit, visit.mailbox, event)
         except NotFound as error:
-            if is_mailbox_gone(error):
+            if is_mailbox_gone(visit.graph, visit.mailbox, error):
                 raise
 
 

@@ -27,7 +27,8 @@ READ_HEADERS: Mapping[str, str] = MappingProxyType({"Prefer": 'IdType="Immutable
 
 SELECT = (
     "id,iCalUId,type,seriesMasterId,subject,start,end,originalStart,originalStartTimeZone,originalEndTimeZone,isAllDay,"
-    "isCancelled,isOrganizer,showAs,sensitivity,organizer,attendees,responseStatus,createdDateTime,transactionId,recurrence"
+    "isCancelled,isOrganizer,showAs,sensitivity,organizer,attendees,responseStatus,createdDateTime,changeKey,transactionId,"
+    "recurrence"
 )
 """All that `parse_event` reads: `originalStart` is in no answer that does not ask for it."""
 
@@ -71,7 +72,8 @@ class Remote:
     `times` has the room's zone for an all-day event, else `zone`, which is the one that the event was made in; where
     that cannot be known it is the room's and `zone_unknown` is true. `original_start` tells the occurrences of a series
     apart: for a plain one it is its start. `recurrence` is a master's, None where it is of an unknown kind. `stub`: an occurrence that came with its times
-    alone, as delta gives it; the rest is in its master.
+    alone, as delta gives it; the rest is in its master. `etag` is "" where the version cannot be told, `is_organizer`
+    None where the answer does not say it, and `organizer_name` the name of an organizer without an address.
     """
 
     id: str
@@ -86,7 +88,7 @@ class Remote:
     free: bool
     private: bool
     organizer: Person | None
-    is_organizer: bool
+    is_organizer: bool | None
     response: str
     created_at: datetime | None
     transaction: str
@@ -95,6 +97,7 @@ class Remote:
     zone: str
     zone_unknown: bool
     stub: bool
+    organizer_name: str = ""
 
 
 # --- theirs to ours --------------------------------------------------------------------------------------------------
@@ -105,18 +108,17 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
 
     Raises Unreadable where the id, the kind or the times cannot be told, or another property has not its type.
     """
-    kind = _KINDS.get(_string(raw, "type"))
-    if kind is None:
-        raise Unreadable("unknown-type")
     event_id = _key(raw, "id")
     if not event_id:
         raise Unreadable("no-id")
     recurrence = _mapping(raw, "recurrence")
     zone = _zone_of(raw, recurrence)
     times = _times(raw, zone or room_zone, room_zone)
+    organizer, organizer_name = _organizer(raw)
+    kind = _kind(raw, times, zone or room_zone)
     return Remote(
         id=event_id,
-        etag=_key(raw, "@odata.etag"),
+        etag=etag_of(raw),
         kind=kind,
         master=_key(raw, "seriesMasterId"),
         ical=_key(raw, "iCalUId"),
@@ -126,8 +128,8 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
         cancelled=_boolean(raw, "isCancelled"),
         free=_string(raw, "showAs") == "free",
         private=_string(raw, "sensitivity") in _PRIVATE,
-        organizer=_organizer(raw),
-        is_organizer=_boolean(raw, "isOrganizer"),
+        organizer=organizer,
+        is_organizer=None if raw.get("isOrganizer") is None else _boolean(raw, "isOrganizer"),
         response=_response(_mapping(raw, "responseStatus")),
         created_at=_instant(raw, "createdDateTime"),
         transaction=_key(raw, "transactionId"),
@@ -136,7 +138,29 @@ def parse_event(raw: Mapping[str, Any], room_zone: str) -> Remote:
         zone=zone or room_zone,
         zone_unknown=zone is None,
         stub=kind == "occurrence" and "isAllDay" not in raw,
+        organizer_name=organizer_name,
     )
+
+
+def etag_of(raw: Mapping[str, Any]) -> str:
+    """The version of an event, "" where nothing tells it. The etag holds the change key (Learn: event resource type)."""
+    key = _key(raw, "changeKey")
+    return _key(raw, "@odata.etag") or (f'W/"{key}"' if key else "")
+
+
+def _kind(raw: Mapping[str, Any], times: Times, zone: str) -> Kind:
+    """What kind of event it is; where that is not said, what its other properties make of it."""
+    if "type" in raw:
+        said = _KINDS.get(_string(raw, "type"))
+        if said is None:
+            raise Unreadable("unknown-type")
+        return said
+    if raw.get("recurrence"):
+        return "series"
+    if not raw.get("seriesMasterId"):
+        return "single"
+    original = _original_start(raw, "exception", times, zone)
+    return "occurrence" if original in (None, times.start) else "exception"
 
 
 def hydrated(stub: Remote, master: Remote) -> Remote:
@@ -277,8 +301,11 @@ def _person(value: Mapping[str, Any]) -> Person | None:
     return person if 0 < len(person.email) <= MAX_ADDRESS else None
 
 
-def _organizer(raw: Mapping[str, Any]) -> Person | None:
-    return _person(_mapping(raw, "organizer"))
+def _organizer(raw: Mapping[str, Any]) -> tuple[Person | None, str]:
+    """The organizer, or at least the name of one without an address."""
+    value = _mapping(raw, "organizer")
+    person = _person(value)
+    return person, "" if person else _string(_mapping(value, "emailAddress"), "name", MAX_NAME).strip()
 
 
 def _response(status: Mapping[str, Any]) -> str:
@@ -327,13 +354,14 @@ def title_of(remote: Remote, organizer_copy: Remote | None, *, policy_read: bool
     if organizer_copy is not None and policy_read:
         return organizer_copy.subject, "organizer", False
     # Exchange puts the organizer's name in the place of the subject (the same page, AddOrganizerToSubject).
-    if _plain(remote.subject) not in _names(remote.organizer):
+    if _plain(remote.subject) not in _names(remote):
         return remote.subject, "room", False
     return PLACEHOLDER, "placeholder", False
 
 
-def _names(person: Person | None) -> set[str]:
-    return {"", *((_plain(person.name), _plain(person.email)) if person else ())}
+def _names(remote: Remote) -> set[str]:
+    person = remote.organizer
+    return {"", _plain(remote.organizer_name), *((_plain(person.name), _plain(person.email)) if person else ())}
 
 
 def _plain(text: str) -> str:

@@ -4,12 +4,12 @@ Learn: event: delta. Not in it are the fields of occurrences (they are those of 
 instances of a series of which anything has changed are listed), and the series of an occurrence that changed alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sync.calendars.event import Remote, Unreadable, hydrated, parse_event
-from sync.calendars.mailboxes import Raw, Round, fetch_events, fetch_instances, fetch_round
-from sync.calendars.model import imported_id
+from sync.calendars.mailboxes import Denied, Raw, Round, fetch_events, fetch_instances, fetch_round
+from sync.calendars.model import Times, imported_id
 from sync.calendars.terms import window_of
 from sync.calendars.visit import Visit
 from sync.errors import CursorExpired
@@ -26,6 +26,11 @@ class Findings:
     unreadable: set[str] = field(default_factory=set)
     gone_series: set[str] = field(default_factory=set)
     removed: frozenset[str] = frozenset()
+
+    def moment(self, remote: Remote) -> Times:
+        """When a single event takes place, or an occurrence of a series."""
+        instances = self.instances.get(remote.id, ())
+        return next((one.times for one in instances if one.kind == "occurrence"), remote.times)
 
     def seen(self) -> set[str]:
         """The ids of everything that is there."""
@@ -48,10 +53,14 @@ def read(visit: Visit, *, anew: bool) -> tuple[Round, bool]:
     return round_, True
 
 
-def understand(visit: Visit, round_: Round, *, complete: bool) -> Findings:
+def understand(visit: Visit, round_: Round, *, complete: bool, again: Iterable[str] = ()) -> Findings:
+    """What a round comes to. Also looked at are events that are to be seen `again`, by their ids."""
     findings = Findings(complete, removed=round_.removed - round_.events.keys())
     doubtful = round_.removed & round_.events.keys()
-    events = {**round_.events, **_present(visit, doubtful, findings)}
+    homeless = {event for event, raw in round_.events.items() if _is_homeless(raw)}
+    asked = doubtful | homeless | (set(again) - findings.removed - round_.events.keys())
+    events = {**round_.events, **_present(visit, asked, findings)}
+    events = {event: raw for event, raw in events.items() if event not in findings.removed | findings.unreadable}
     occurrences: dict[str, list[Remote]] = {}
     for event, raw in events.items():
         remote = parse(visit, event, raw, findings)
@@ -62,6 +71,8 @@ def understand(visit: Visit, round_: Round, *, complete: bool) -> Findings:
                 findings.singles[event] = remote
             case "series":
                 findings.masters[event] = remote
+            case _ if not remote.master:
+                findings.singles[event] = replace(remote, kind="single")
             case _:
                 occurrences.setdefault(remote.master, []).append(remote)
     touched = sorted(findings.masters.keys() | occurrences.keys())
@@ -73,10 +84,16 @@ def understand(visit: Visit, round_: Round, *, complete: bool) -> Findings:
 
 
 def _present(visit: Visit, doubtful: Iterable[str], findings: Findings) -> dict[str, Raw]:
-    """The events, of those that a round tells both of, that are really there; the others are removed."""
+    """Those of the events that are there; the others are removed, or stay as they are where nobody may look."""
     asked = fetch_events(visit.graph, visit.mailbox, doubtful) if doubtful else {}
     findings.removed |= {event for event, raw in asked.items() if raw is None}
-    return {event: raw for event, raw in asked.items() if raw is not None}
+    findings.unreadable |= {event for event, raw in asked.items() if isinstance(raw, Denied)}
+    return {event: raw for event, raw in asked.items() if isinstance(raw, Mapping)}
+
+
+def _is_homeless(raw: Raw) -> bool:
+    """Whether this is one of a series that it does not name."""
+    return raw.get("type") in ("occurrence", "exception") and not raw.get("seriesMasterId")
 
 
 def parse(visit: Visit, event: str, raw: Raw, findings: Findings) -> Remote | None:
@@ -93,10 +110,11 @@ def _find_masters(visit: Visit, touched: Iterable[str], findings: Findings) -> N
     """The masters that the round itself does not hold."""
     wanted = [master for master in touched if master not in findings.masters]
     for master, raw in (fetch_events(visit.graph, visit.mailbox, wanted) if wanted else {}).items():
-        remote = None if raw is None else parse(visit, master, raw, findings)
         if raw is None:
             findings.gone_series.add(master)
-        elif remote is not None:
+        elif isinstance(raw, Denied):
+            findings.unreadable.add(master)
+        elif remote := parse(visit, master, raw, findings):
             findings.masters[master] = remote
 
 

@@ -52,7 +52,7 @@ def _made_before(visit: Visit, mailbox: str, one: Reservation, events: list[Raw]
     if one.kind == "series":
         masters = {str(raw["seriesMasterId"]) for raw in events if raw.get("seriesMasterId")}
         found = fetch_events(visit.graph, mailbox, masters) if masters else {}
-        events = [raw for raw in found.values() if raw is not None]
+        events = [raw for raw in found.values() if isinstance(raw, Mapping)]
     named = (raw for raw in events if raw.get("transactionId") == one.link.transaction)
     return next(named, None) or next((raw for raw in events if _is_as_asked(visit, one, raw)), None)
 

@@ -83,7 +83,7 @@ class Seen:
             return "confirmed"
         if self.remote.response == "declined":
             return "declined"
-        return "confirmed" if self.remote.response in ("accepted", "organizer") else "tentative"
+        return "tentative" if self.remote.response in ("tentativelyAccepted", "notResponded") else "confirmed"
 
     @property
     def kind(self) -> Kind:

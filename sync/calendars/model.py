@@ -230,7 +230,7 @@ class RoomState:
     `window_end`. `full_at` is when the last full round began, `silent_since` when its calendar was last read,
     `look_again` when to read it once more after a notification that came before what it told of, `failed_at` when
     `retry_at` was set because it could not be read. `suspects` are removals that wait for a second round. `awaiting`
-    says that reservations wait for the room's answer.
+    says that reservations wait for the room's answer, or for that of an organizer's mailbox.
     """
 
     status: RoomStatus = "pending"

@@ -4,16 +4,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from functools import partial
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 from sync.calendars.details import details
 from sync.calendars.event import Remote, Unreadable, parse_event, people, title_of
-from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_event, fetch_instances, fetch_view
+from sync.calendars.findings import Findings
+from sync.calendars.mailboxes import Denied, denial, fetch_copies, fetch_copy_at, fetch_event, fetch_instances
 from sync.calendars.merge import NO_RESPONSE, Seen, Title, agreed_title, vanished
-from sync.calendars.model import Organizer, Person, Reservation
+from sync.calendars.model import Organizer, Person, Reservation, Times
 from sync.calendars.visit import Visit
-from sync.errors import Forbidden, NotFound
+from sync.errors import GraphError
 
+T = TypeVar("T")
 NO_ANSWER_AFTER = timedelta(hours=24)
 Absence = Literal["gone", "unknown"]
 GONE: Absence = "gone"
@@ -34,64 +38,76 @@ def address_of(remote: Remote) -> str:
 
 
 def by_room(visit: Visit, remote: Remote) -> bool:
-    return remote.is_organizer or address_of(remote) in ("", visit.mailbox.lower())
+    """Whether the room itself is the organizer. One without an address is somebody else, if the answer says so."""
+    address = address_of(remote)
+    return (
+        bool(remote.is_organizer) or address == visit.mailbox.lower() or (remote.is_organizer is None and not address)
+    )
 
 
 def organizer_of(visit: Visit, remote: Remote) -> Organizer:
     if by_room(visit, remote):
         return "room"
     denied = visit.denials.get(address_of(remote), visit.work.now())
-    return "external" if denied and denied.reason == "external" else "user"
+    return "external" if not address_of(remote) or (denied and denied.reason == "external") else "user"
 
 
 def may_read(visit: Visit, mailbox: str) -> bool:
-    return bool(mailbox) and visit.policy.read_user and visit.denials.get(mailbox, visit.work.now()) is None
+    now = visit.work.now()
+    open_ = visit.denials.get(mailbox, now) is None and not visit.denials.is_silent(mailbox, now)
+    return bool(mailbox) and visit.policy.read_user and open_
 
 
-def fetch_all_copies(visit: Visit, remotes: Iterable[Remote], find: Callable[[Remote], Reservation | None]) -> Copies:
+def fetch_all_copies(visit: Visit, findings: Findings, find: Callable[[Remote], Reservation | None]) -> Copies:
     """The organizers' copies of what is new or has changed: once for each version of the room's copy."""
-    wanted: dict[str, list[str]] = {}
-    asked: list[Remote] = []
-    for remote in remotes:
+    wanted: dict[tuple[str, str], Times] = {}
+    for remote in (*findings.masters.values(), *findings.singles.values()):
         known = find(remote)
         if by_room(visit, remote) or remote.cancelled or (known is not None and same(visit, known, remote)):
             continue
         if remote.ical and may_read(visit, address_of(remote)):
-            wanted.setdefault(address_of(remote), []).append(remote.ical)
-            asked.append(remote)
-    first = _fetch_copies(visit, [(mailbox, icals[0]) for mailbox, icals in wanted.items()])
-    open_ones = {mailbox: icals[1:] for mailbox, icals in wanted.items() if may_read(visit, mailbox)}
-    rest = _fetch_copies(visit, [(mailbox, ical) for mailbox, icals in open_ones.items() for ical in icals])
-    copies = first | rest
-    missing = [one for one in asked if one.kind == "single" and (address_of(one), one.ical) not in copies]
+            wanted[address_of(remote), remote.ical] = findings.moment(remote)
+    return _find_copies(visit, wanted)
+
+
+def _find_copies(visit: Visit, wanted: Mapping[tuple[str, str], Times]) -> dict[tuple[str, str], Remote]:
+    """Those of the copies that can be had; one of each organizer at first, who may refuse to be asked at all."""
+    firsts = {mailbox: (mailbox, ical) for mailbox, ical in wanted}
+    copies = _fetch_copies(visit, firsts.values())
+    copies |= _fetch_copies(visit, [key for key in wanted if key not in firsts.values() and may_read(visit, key[0])])
+    missing = {key: times for key, times in wanted.items() if key not in copies}
     return copies | _fetch_at_their_time(visit, missing)
 
 
-def _fetch_at_their_time(visit: Visit, remotes: Iterable[Remote]) -> dict[tuple[str, str], Remote]:
+def _fetch_at_their_time(visit: Visit, wanted: Mapping[tuple[str, str], Times]) -> dict[tuple[str, str], Remote]:
     """The copies that no search finds: a room invited to one occurrence of a series has an event of its own, while the
-    organizer's calendar has it in the series alone. Looked for in that very time.
+    organizer's calendar has it in the series alone; or Graph does not take the search. Looked for in that very time.
     """
     copies: dict[tuple[str, str], Remote] = {}
-    for remote in remotes:
-        mailbox = address_of(remote)
-        if not may_read(visit, mailbox):
-            continue
-        try:
-            view = fetch_view(visit.graph, mailbox, remote.times.start, remote.times.end)
-        except (Forbidden, NotFound) as error:
-            visit.denials.add(mailbox, denial(error.http, error.graph_code), visit.work.now())
-            continue
-        for raw in view:
-            if raw.get("iCalUId") == remote.ical:
+    for key, times in wanted.items():
+        if may_read(visit, key[0]):
+            raw = _ask(visit, key[0], partial(fetch_copy_at, visit.users_graph, *key, times.start, times.end))
+            if isinstance(raw, Mapping):
                 with suppress(Unreadable):
-                    copies[mailbox, remote.ical] = parse_event(raw, visit.room.time_zone)
+                    copies[key] = parse_event(raw, visit.room.time_zone)
     return copies
 
 
-def _fetch_copies(visit: Visit, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Remote]:
-    """Those of the copies that can be had; who refuses is not asked again for a day."""
+def _ask(visit: Visit, mailbox: str, call: Callable[[], T]) -> T | Absence:
+    """What a user's mailbox has; UNKNOWN where it does not say, and it is left alone for a while. The room goes on."""
+    try:
+        return call()
+    except GraphError as error:
+        visit.denials.add(mailbox, denial(error.http, error.graph_code), visit.work.now())
+        return UNKNOWN
+
+
+def _fetch_copies(
+    visit: Visit, keys: Iterable[tuple[str, str]], ids: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> dict[tuple[str, str], Remote]:
+    """Those of the copies that can be had, by their `ids` where these are known; who refuses is not asked again for a day."""
     copies: dict[tuple[str, str], Remote] = {}
-    for key, copy in fetch_copies(visit.graph, keys).items():
+    for key, copy in fetch_copies(visit.users_graph, keys, ids).items():
         if isinstance(copy, Denied):
             visit.denials.add(key[0], copy, visit.work.now())
         elif copy is not None:
@@ -105,9 +121,12 @@ def title_for(visit: Visit, remote: Remote, copy: Remote | None) -> Title:
 
 
 def see(visit: Visit, remote: Remote, copy: Remote | None) -> Seen:
+    """What a room's event comes to. A version whose organizer gives no answer now counts as not seen yet."""
     organizer = organizer_of(visit, remote)
+    silent = visit.denials.is_silent(address_of(remote), visit.work.now())
+    unsure = copy is None and organizer == "user" and silent
     return Seen(
-        remote=remote,
+        remote=replace(remote, etag="") if unsure else remote,
         times=remote.times,
         title=title_for(visit, remote, copy),
         organizer=organizer,
@@ -163,14 +182,14 @@ def see_organizers(visit: Visit, one: Reservation, copy: Remote) -> Seen:
 def declined_by_room(visit: Visit, gone: Iterable[Reservation]) -> set[str]:
     """The ids of those of these meetings that go on without the room, as far as their organizers' copies can be read."""
     keys = {
-        one.id: (one.link.organizer_address, one.link.ical)
+        one.id: (one.link.organizer_address, one.link.ical, one.link.organizer_event)
         for one in gone
         if one.link.organizer == "user" and one.link.ical and not one.series
     }
-    readable = [key for key in keys.values() if may_read(visit, key[0])]
-    copies = _fetch_copies(visit, readable) if readable else {}
+    readable = {(mailbox, ical): event for mailbox, ical, event in keys.values() if may_read(visit, mailbox)}
+    copies = _fetch_copies(visit, readable, {key: event for key, event in readable.items() if event})
     declined = {key for key, copy in copies.items() if not copy.cancelled and _room_answer(visit, copy) == "declined"}
-    return {one for one, key in keys.items() if key in declined}
+    return {one for one, (mailbox, ical, _) in keys.items() if (mailbox, ical) in declined}
 
 
 def ask_organizers(visit: Visit) -> None:
@@ -201,35 +220,45 @@ def _organizers_event(visit: Visit, one: Reservation) -> Remote | Absence:
     address = one.link.organizer_address
     if not one.link.organizer_event:
         return UNKNOWN
-    try:
-        raw = fetch_event(visit.graph, address, one.link.organizer_event)
-        return GONE if raw is None else parse_event(raw, visit.room.time_zone)
-    except (Forbidden, NotFound) as error:
-        visit.denials.add(address, denial(error.http, error.graph_code), visit.work.now())
-    except Unreadable:
-        visit.ledger.note(one.id, "skipped", "organizer-unreadable")
+    raw = _ask(visit, address, partial(fetch_event, visit.users_graph, address, one.link.organizer_event))
+    if raw is None:
+        return GONE
+    with suppress(Unreadable):
+        return UNKNOWN if isinstance(raw, str) else parse_event(raw, visit.room.time_zone)
+    visit.ledger.note(one.id, "skipped", "organizer-unreadable")
     return UNKNOWN
 
 
 def _room_answer(visit: Visit, copy: Remote) -> str:
-    answers = [one.response for one in copy.attendees if one.email.lower() == visit.mailbox.lower()]
-    return answers[0] if answers else "none"
+    """What the room has answered. Under another of its addresses it is the only resource that is invited."""
+    invited = [one for one in copy.attendees if one.email.lower() == visit.mailbox.lower()]
+    resources = [one for one in copy.attendees if one.kind == "resource"]
+    if not invited and len(resources) == 1:
+        invited = resources
+    return invited[0].response if invited else "none"
 
 
 def same(visit: Visit, known: Reservation, remote: Remote) -> bool:
     """Whether this very version has been seen before, so that not even the organizer needs to be asked."""
     again = visit.full and known.link.unread and may_read(visit, known.link.organizer_address)
-    return known.link.state == "linked" and known.link.room_etag == remote.etag and not again
+    return known.link.state == "linked" and _is_version(known, remote) and not again
 
 
-def _is_news(known: Reservation, remote: Remote) -> bool:
-    return known.link.room_etag != remote.etag or known.title_source == "placeholder"
+def _is_version(known: Reservation, remote: Remote) -> bool:
+    """Whether this is the version that was seen last. One that cannot be told may be any."""
+    return remote.etag != "" and known.link.room_etag == remote.etag
 
 
-def _search_event(visit: Visit, one: Reservation) -> str:
-    """The id of the organizer's own copy, by the id that all copies share; "" where it cannot be had."""
+def is_unsure(one: Reservation) -> bool:
+    """Whether its organizer's copy could not be read when it was last seen, and nobody knows why: it is looked at again."""
+    link = one.link
+    return one.live and link.state == "linked" and link.organizer == "user" and link.unread and not link.room_etag
+
+
+def _search_event(visit: Visit, one: Reservation, times: Times) -> str:
+    """The id of the organizer's own copy, by the id that all copies share or at these times; "" where it cannot be had."""
     key = (one.link.organizer_address, one.link.ical)
-    copy = _fetch_copies(visit, [key]).get(key)
+    copy = _find_copies(visit, {key: times}).get(key)
     return copy.id if copy else ""
 
 
@@ -239,7 +268,11 @@ def fetch_own(
     """What changed occurrences have of their own, from the organizer's copies, where any of them is new, has changed or
     is not known yet. One that is not among them is as its series.
     """
-    fresh = [remote for remote, known in exceptions if known is None or _is_news(known, remote)]
+    fresh = [
+        remote
+        for remote, known in exceptions
+        if known is None or known.title_source == "placeholder" or not _is_version(known, remote)
+    ]
     if master.organizer == "room":
         return {}
     kept = {
@@ -249,18 +282,17 @@ def fetch_own(
     }
     if not fresh or not may_read(visit, series.link.organizer_address):
         return kept
-    event = series.link.organizer_event or _search_event(visit, series)
+    address = series.link.organizer_address
+    event = series.link.organizer_event or _search_event(visit, series, fresh[0].times)
     if not event:
         return kept
-    try:
-        raws = fetch_instances(visit.graph, series.link.organizer_address, event, visit.window)
-    except Forbidden:
-        visit.denials.add(series.link.organizer_address, Denied("denied"), visit.work.now())
+    raws = _ask(visit, address, partial(fetch_instances, visit.users_graph, address, event, visit.window))
+    if not isinstance(raws, list):
         return kept
-    for remote, _ in exceptions if raws is not None else ():
+    for remote, _ in exceptions:
         if remote.kind == "occurrence" and remote.original_start:
             kept.pop(remote.original_start, None)
-    for raw in raws or ():
+    for raw in raws:
         try:
             copy = parse_event(raw, visit.room.time_zone)
         except Unreadable:

@@ -15,6 +15,8 @@ from sync.calendars.organizers import (
     by_room,
     fetch_all_copies,
     fetch_own,
+    is_unsure,
+    may_read,
     same,
     see,
     title_for,
@@ -36,13 +38,14 @@ def pull(visit: Visit, *, anew: bool) -> bool:
     if not (complete or round_.events or round_.removed or visit.state.awaiting):
         visit.set(delta_link=round_.delta_link)
         return False
-    findings = understand(visit, round_, complete=complete)
+    unsure = [one for one in visit.ledger if is_unsure(one) and may_read(visit, one.link.organizer_address)]
+    findings = understand(visit, round_, complete=complete, again=(one.link.room_event for one in unsure))
     matched = _take_in(visit, findings)
     visit.set(delta_link=round_.delta_link)
     remove(visit, findings, matched)
     ask_organizers(visit)
     settle_overlaps(visit)
-    visit.set(awaiting=any(one.status == "awaitingRoom" for one in visit.ledger))
+    visit.set(awaiting=any(one.status == "awaitingRoom" or is_unsure(one) for one in visit.ledger))
     return True
 
 
@@ -97,7 +100,7 @@ def _is_unnamed(one: Reservation) -> bool:
 def _take_in(visit: Visit, findings: Findings) -> set[str]:
     """Decide about everything that is there; the ids of the reservations that it belongs to."""
     index = _Index(visit)
-    copies = fetch_all_copies(visit, [*findings.masters.values(), *findings.singles.values()], index.find)
+    copies = fetch_all_copies(visit, findings, index.find)
     matched: set[str] = set()
     for master, remote in sorted(findings.masters.items()):
         matched |= _take_series(visit, remote, findings.instances.get(master, []), index, copies)

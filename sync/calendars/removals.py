@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sync.calendars.event import Remote
 from sync.calendars.findings import Findings, parse
-from sync.calendars.mailboxes import fetch_events
+from sync.calendars.mailboxes import Denied, fetch_events
 from sync.calendars.merge import decide, vanished
 from sync.calendars.model import Reservation
 from sync.calendars.organizers import declined_by_room, see_again
@@ -22,7 +22,8 @@ def remove(visit: Visit, findings: Findings, matched: set[str]) -> None:
         visit.set(suspects=0, suspected_at=None)
         return
     still_there = _still_there(visit, missing, findings)
-    gone = [one for one in missing if one.id not in still_there]
+    unknown = [one for one in missing if {one.link.room_event, one.link.master} & findings.unreadable]
+    gone = [one for one in missing if one.id not in still_there and one not in unknown]
     for one in missing:
         if one.id in still_there:
             seen = see_again(visit, one, still_there[one.id])
@@ -45,7 +46,7 @@ def _seems_gone(visit: Visit, one: Reservation, findings: Findings) -> bool:
         return False
     if link.state not in ("linked", "updating", "deleting") or not link.room_event:
         return False
-    if link.room_event in findings.unreadable:
+    if {link.room_event, link.master} & findings.unreadable:
         return False
     if {link.room_event, link.master} & (findings.removed | findings.gone_series):
         return True
@@ -56,17 +57,22 @@ def _seems_gone(visit: Visit, one: Reservation, findings: Findings) -> bool:
 
 
 def _still_there(visit: Visit, missing: Iterable[Reservation], findings: Findings) -> dict[str, Remote]:
-    """The events, by reservation, of those that are there all the same. A series that is gone takes all of it along."""
+    """The events, by reservation, of those that are there all the same. A series that is gone takes all of it along; what
+    nobody may read is `unreadable` and may be there.
+    """
     gone = set(findings.gone_series)
     masters = {one.link.master for one in missing if one.link.master} - gone - findings.masters.keys()
     if masters:
         answers = fetch_events(visit.graph, visit.mailbox, masters)
         gone |= {master for master, raw in answers.items() if raw is None}
-    doubtful = {one.link.room_event: one.id for one in missing if not {one.link.room_event, one.link.master} & gone}
+        findings.unreadable |= {master for master, raw in answers.items() if isinstance(raw, Denied)}
+    clear = gone | findings.unreadable
+    doubtful = {one.link.room_event: one.id for one in missing if not {one.link.room_event, one.link.master} & clear}
     found: dict[str, Remote] = {}
     for event, raw in (fetch_events(visit.graph, visit.mailbox, doubtful) if doubtful else {}).items():
-        remote = None if raw is None else parse(visit, event, raw, findings)
-        if remote is not None:
+        if isinstance(raw, Denied):
+            findings.unreadable.add(event)
+        elif raw is not None and (remote := parse(visit, event, raw, findings)):
             found[doubtful[event]] = remote
     return found
 

@@ -95,7 +95,7 @@ def _send(visit: Visit, found: Found, groups: frozenset[str]) -> bool:
     except (NotFound, CursorExpired) as error:
         if one.link.organizer != "room":
             return False
-        if isinstance(error, NotFound) and is_mailbox_gone(error):
+        if isinstance(error, NotFound) and is_mailbox_gone(visit.graph, visit.mailbox, error):
             raise
         _lost(visit, one)
     except GraphError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.tables import Write, decode_key, encode_key
 from sync.calendars.ledger import Ledger
-from sync.calendars.mailboxes import Denied
+from sync.calendars.mailboxes import ATTEMPTS, Denied
 from sync.calendars.model import Policy, Room, RoomState
 from sync.calendars.store import Todo
 from sync.calendars.terms import policy_of
@@ -48,7 +48,10 @@ class Denials:
         return bool(self._reason(mailbox, now) == _SILENT)
 
     def add(self, mailbox: str, denied: Denied, now: datetime) -> None:
-        self._keep(mailbox, denied.reason, now + DENIAL_KEPT)
+        if denied.reason == "unanswered":
+            self.add_silent(mailbox, now)
+        else:
+            self._keep(mailbox, denied.reason, now + DENIAL_KEPT)
 
     def add_silent(self, mailbox: str, now: datetime) -> None:
         self._keep(mailbox, _SILENT, now + SILENCE_KEPT)
@@ -90,6 +93,11 @@ class Visit:
     @property
     def graph(self) -> "GraphClient":
         return self.work.graph
+
+    @property
+    def users_graph(self) -> "GraphClient":
+        """For users' mailboxes, whose troubles are not the room's: nothing of theirs is waited for long."""
+        return self.work.graph.brief(ATTEMPTS)
 
     @property
     def mailbox(self) -> str:

@@ -1,5 +1,6 @@
 """The way to Microsoft Graph: pages, delta and batches, with one room for retries and the shared request budget."""
 
+import copy
 import logging
 import random
 import threading
@@ -41,6 +42,8 @@ MAX_ATTEMPTS = 10
 MAX_BODY = 32 * 1024 * 1024
 RETRY_LATER = 60.0
 """Seconds until a request that failed MAX_ATTEMPTS times is worth another try."""
+NO_BATCH = frozenset({400, 404, 405, 501})
+"""How Graph refuses a batch as such: each of its requests may be served by itself."""
 
 _CONNECT, _LEAST, _MOST = 5.0, 5.0, 60.0  # seconds to connect, and those that an answer may take to begin
 _CONNECTIONS = 16
@@ -66,7 +69,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class _Request:
-    """`wanted` is the list that the answer must hold."""
+    """`wanted` is the list that the answer must hold; `as_item`: its body is to be that of a batch's item."""
 
     method: str
     url: str
@@ -74,6 +77,7 @@ class _Request:
     headers: Mapping[str, str] | None = None
     json: object = None
     wanted: str | None = None
+    as_item: bool = False
 
 
 class GraphClient:
@@ -103,6 +107,7 @@ class GraphClient:
         self._sleep = sleep
         self._deadline = deadline
         self._jitter = jitter
+        self.attempts: int | None = None
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
         self._local = threading.local()
@@ -146,22 +151,46 @@ class GraphClient:
         body: dict[str, Any] = self._call(_Request(method, self._url(path), None, headers, json)).body
         return body
 
+    def brief(self, attempts: int) -> "GraphClient":
+        """The client for requests that nobody waits long for: after so many attempts, or where Graph asks for more time
+        than a worker sleeps, a 429 or 5xx is a refusal like any other, and no answer at all is one with status 0.
+        """
+        hasty = copy.copy(self)
+        hasty.attempts = attempts
+        return hasty
+
     def batch(self, requests: Sequence[BatchRequest]) -> dict[str, BatchAnswer]:
         """An answer for each of at most 20 GETs, by id. Throttled and failed items are sent again until they succeed.
 
-        Learn: Combine multiple HTTP requests using JSON batching. Item errors such as 404 are answers, not exceptions.
+        Learn: Combine multiple HTTP requests using JSON batching. Item errors such as 404 are answers, not exceptions. A
+        single request, and those of a batch that Graph does not take, are sent by themselves.
         """
         if len(requests) > BATCH_SIZE or len({request.id.lower() for request in requests}) < len(requests):
             raise ValueError("A batch takes at most 20 requests with ids of their own.")
+        if len(requests) > 1:
+            try:
+                return self._batch(requests)
+            except GraphError as error:
+                if error.http not in NO_BATCH:
+                    raise
+        return {
+            one.id: self._settle(_Request("GET", self._url(one.url), None, one.headers, as_item=True))
+            for one in requests
+        }
+
+    def _batch(self, requests: Sequence[BatchRequest]) -> dict[str, BatchAnswer]:
         done: dict[str, BatchAnswer] = {}
         waiting, attempt = requests, 0
         while waiting:
             body = self._call(self._batch_request(waiting), units=len(waiting)).body
             fold = fold_batch(waiting, body, attempt, self._clock(), self._jitter())
-            self._count(batched=len(waiting), retried=len(fold.retry))
+            self._count(batched=len(waiting))
             done.update(fold.done)
             waiting, attempt = fold.retry, attempt + 1
+            if waiting and self._gives_up(fold.delay, attempt):
+                return {**done, **fold.unserved}
             if waiting:
+                self._count(retried=len(waiting))
                 self._pause(fold.delay, attempt, throttled=fold.throttled)
         return done
 
@@ -182,19 +211,33 @@ class GraphClient:
         return path_or_link
 
     def _call(self, request: _Request, *, units: int = 1) -> Answer:
+        answer = self._settle(request, units=units)
+        if 200 <= answer.status < 300:
+            return answer
+        raise parse_error(answer)
+
+    def _settle(self, request: _Request, *, units: int = 1) -> Answer:
+        """What Graph answers in the end."""
         attempt = 0
         while True:
-            answer = self._ask(request, units)
-            if 200 <= answer.status < 300:
-                return answer
+            answer = self._attempt(request, units)
             if not is_transient(answer.status):
-                raise parse_error(answer)
+                return answer
             attempt += 1
             delay = retry_delay(answer.headers, attempt - 1, self._clock(), self._jitter())
+            if self._gives_up(delay, attempt):
+                return answer
             self._pause(delay, attempt, throttled=answer.status == 429)
             self._count(retried=1)
 
-    def _ask(self, request: _Request, units: int) -> Answer:
+    def _gives_up(self, seconds: float, attempt: int) -> bool:
+        """Whether the next attempt is one too many, or too late."""
+        return self.attempts is not None and (attempt >= self.attempts or self._after(seconds) > self._latest())
+
+    def _after(self, seconds: float) -> datetime:
+        return self._clock() + timedelta(seconds=seconds)
+
+    def _attempt(self, request: _Request, units: int) -> Answer:
         """One paced attempt, with one fresh token if Graph refuses the one at hand."""
         self._budget.spend(units, latest=self._latest())
         token = self._token()
@@ -239,6 +282,7 @@ class GraphClient:
                     _read(response),
                     wanted=request.wanted,
                     bodiless=_BODILESS.get(request.method, ()),
+                    may_be_binary=request.as_item,
                 )
         except requests.RequestException as fault:
             _log.debug("%s %s %s", request.method, path_template(request.url), type(fault).__name__)
@@ -266,7 +310,7 @@ class GraphClient:
 
     def _pause(self, seconds: float, attempt: int, *, throttled: bool) -> None:
         """Sleep before the next attempt, or raise Deferred."""
-        until = self._clock() + timedelta(seconds=seconds)
+        until = self._after(seconds)
         if attempt == MAX_ATTEMPTS:
             until = max(until, self._clock() + timedelta(seconds=RETRY_LATER))
             raise Deferred("Graph did not answer properly after several attempts.", until=until, throttled=throttled)

@@ -1,5 +1,6 @@
 """Graph's answers understood: pages, errors, waits and batches. No I/O, no clock, no randomness."""
 
+import base64
 import json
 import math
 import re
@@ -21,6 +22,7 @@ NO_ANSWER = 0
 
 _BACKOFF_BASE = 0.5
 _BACKOFF_CAP = 20.0
+_MAILBOX_LIMIT = "ApplicationThrottled"
 _PERMANENT_5XX = frozenset({501, 505})
 _EXPIRED_CURSOR = frozenset(
     {
@@ -89,14 +91,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch answer sorted out: what is done, what is to be sent again after `delay` seconds, and whether any
-    item was throttled.
+    """A batch answer sorted out: what is done, what is to be sent again after `delay` seconds, whether any item was
+    throttled, and what was answered to those that were `unserved`.
     """
 
     done: Mapping[str, BatchAnswer]
     retry: Sequence[BatchRequest]
     delay: float
     throttled: bool
+    unserved: Mapping[str, BatchAnswer]
 
 
 @dataclass(frozen=True)
@@ -114,15 +117,23 @@ class Toll:
 
 
 def decode(
-    status: int, fields: Mapping[str, object], content: bytes, *, wanted: str | None, bodiless: Collection[int] = ()
+    status: int,
+    fields: Mapping[str, object],
+    content: bytes,
+    *,
+    wanted: str | None,
+    bodiless: Collection[int] = (),
+    may_be_binary: bool = False,
 ) -> Answer:
     """The answer to a request for a JSON object, whose member `wanted` must be a list of objects.
 
     A 2xx without that (half of the JSON, a proxy's HTML page) is no answer, and never the end of a list. With one of the
-    statuses `bodiless` nothing need be said.
+    statuses `bodiless` nothing need be said. Where it `may_be_binary`, a picture is base64 text, as in a batch.
     """
     if status in bodiless and not content:
         return Answer(status, Headers(fields), {})
+    if may_be_binary and 200 <= status < 300 and _is_picture(Headers(fields)):
+        return Answer(status, Headers(fields), base64.b64encode(content).decode())
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -130,6 +141,10 @@ def decode(
     if 200 <= status < 300 and not _readable(body, wanted):
         return Answer(NO_ANSWER, Headers({}), {})
     return Answer(status, Headers(fields), body if isinstance(body, dict) else {})
+
+
+def _is_picture(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").lower().startswith("image/")
 
 
 def _readable(body: object, wanted: str | None) -> bool:
@@ -261,6 +276,7 @@ def fold_batch(
         retry=[request for request, _ in again],
         delay=max([retry_delay(answer.headers, attempt, now, random) for _, answer in again], default=0.0),
         throttled=any(answer.status == 429 for _, answer in again),
+        unserved={request.id: answer for request, answer in again},
     )
 
 
@@ -278,7 +294,14 @@ def measure(answer: Answer, units: int, now: datetime) -> Toll:
 
 
 def _pause(answer: Answer, now: datetime) -> float | None:
-    """A 429 that does not say how long still counts as one: nobody else has to wait for it, but the limit is reached."""
+    """A 429 that does not say how long still counts as one: nobody else has to wait for it, but the limit is reached.
+
+    A mailbox that has had enough of this app is alone in that (Learn: Microsoft Graph service-specific throttling limits,
+    Outlook).
+    """
+    error = answer.body.get("error") if isinstance(answer.body, Mapping) else None
+    if _MAILBOX_LIMIT in _codes(error):
+        return None
     asked = retry_after(answer.headers, now) if is_transient(answer.status) else None
     return 0.0 if asked is None and answer.status == 429 else asked
 
