@@ -250,9 +250,10 @@ def _is_version(known: Reservation, remote: Remote) -> bool:
 
 
 def is_unsure(one: Reservation) -> bool:
-    """Whether its organizer's copy could not be read when it was last seen, and nobody knows why: it is looked at again."""
+    """Whether its organizer gave no answer when it was last seen: it is looked at again."""
     link = one.link
-    return one.live and link.state == "linked" and link.organizer == "user" and link.unread and not link.room_etag
+    seen = one.live and link.state == "linked" and link.room_event != "" and link.organizer == "user"
+    return seen and link.unread and not link.room_etag
 
 
 def _search_event(visit: Visit, one: Reservation, times: Times) -> str:
