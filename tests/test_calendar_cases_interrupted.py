@@ -170,16 +170,16 @@ def test_a_round_without_the_master(office: Office, monkeypatch: pytest.MonkeyPa
     """It is asked for; while it cannot be had, the round does not count as read, for it would not come again."""
     monkeypatch.setattr("sync.calendars.findings.fetch_round", without_masters)
     office.outlook("POST", "oak", body={"subject": "Weekly", "recurrence": weekly(office.noon, 3), **span(office.noon)})
-    real = GraphClient.batch
+    real = GraphClient.ask
 
     def lost(*_: Any, **__: Any) -> Json:
         raise Deferred("Graph did not answer", until=office.now())
 
     with monkeypatch.context() as patch:
-        patch.setattr(GraphClient, "batch", lost)
+        patch.setattr(GraphClient, "ask", lost)
         office.hear()
     assert office.reservations() == []
-    assert GraphClient.batch is real
+    assert GraphClient.ask is real
 
     office.advance(6 * MINUTE)
     with office.counting() as count:

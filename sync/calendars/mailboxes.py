@@ -314,7 +314,7 @@ def _batched(graph: GraphClient, paths: Mapping[K, tuple[str, str]]) -> dict[K, 
             BatchRequest(str(number), "GET", path, dict(READ_HEADERS))
             for number, (_, (_, path)) in enumerate(part, start=1)
         ]
-        got = graph.batch(requests)
+        got = graph.batch(requests) if len(requests) > 1 else {"1": graph.ask(requests[0])}
         answers |= {key: got[str(number)] for number, (key, _) in enumerate(part, start=1)}
     return answers
 

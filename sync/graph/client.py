@@ -162,21 +162,21 @@ class GraphClient:
     def batch(self, requests: Sequence[BatchRequest]) -> dict[str, BatchAnswer]:
         """An answer for each of at most 20 GETs, by id. Throttled and failed items are sent again until they succeed.
 
-        Learn: Combine multiple HTTP requests using JSON batching. Item errors such as 404 are answers, not exceptions. A
-        single request, and those of a batch that Graph does not take, are sent by themselves.
+        Learn: Combine multiple HTTP requests using JSON batching. Item errors such as 404 are answers, not exceptions. Where
+        Graph takes no batch, each request is sent by itself.
         """
         if len(requests) > BATCH_SIZE or len({request.id.lower() for request in requests}) < len(requests):
             raise ValueError("A batch takes at most 20 requests with ids of their own.")
-        if len(requests) > 1:
-            try:
-                return self._batch(requests)
-            except GraphError as error:
-                if error.http not in NO_BATCH:
-                    raise
-        return {
-            one.id: self._settle(_Request("GET", self._url(one.url), None, one.headers, as_item=True))
-            for one in requests
-        }
+        try:
+            return self._batch(requests)
+        except GraphError as error:
+            if error.http not in NO_BATCH:
+                raise
+        return {one.id: self.ask(one) for one in requests}
+
+    def ask(self, request: BatchRequest) -> BatchAnswer:
+        """The answer to what could be an item of a batch, sent by itself."""
+        return self._settle(_Request("GET", self._url(request.url), None, request.headers, as_item=True))
 
     def _batch(self, requests: Sequence[BatchRequest]) -> dict[str, BatchAnswer]:
         done: dict[str, BatchAnswer] = {}
