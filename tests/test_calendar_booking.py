@@ -16,6 +16,7 @@ from tests.rooms import (
     OAK,
     ROOMS,
     START,
+    WEEKLY,
     at,
     book,
     daily,
@@ -102,15 +103,56 @@ class TestCreate:
                 at("2027-03-01T16:00", "W. Europe Standard Time"),
                 ("2027-03-01T09:00:00", "2027-03-01T10:00:00"),
             ),
-            (at("2027-03-14T02:30"), at("2027-03-14T04:00"), ("2027-03-14T03:30:00", "2027-03-14T04:00:00")),
+            (at("2027-03-14T01:59:59"), at("2027-03-14T03:00"), ("2027-03-14T01:59:59", "2027-03-14T03:00:00")),
+            (at("2027-11-07T01:30"), at("2027-11-07T01:45"), ("2027-11-07T01:30:00", "2027-11-07T01:45:00")),
         ],
-        ids=["fractions", "floating", "windows-names", "an-hour-that-is-skipped"],
+        ids=["fractions", "floating", "windows-names", "around-an-hour-that-is-skipped", "an-hour-that-comes-twice"],
     )
     def test_times(self, portal: House, start: Any, end: Any, shown: tuple[str, str]) -> None:
         """Times are wall clocks of any zone, Windows' names included; without one they are the room's."""
         made = book(portal, start=start, end=end)
 
         assert (made["start"], made["end"]) == tuple({"dateTime": one, "timeZone": "America/New_York"} for one in shown)
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({"start": at("2027-03-14T02:30"), "end": at("2027-03-14T03:30")}, ["/start/dateTime"]),
+            ({"start": at("2027-03-14T02:00"), "end": at("2027-03-14T02:59:59")}, ["/end/dateTime", "/start/dateTime"]),
+            ({"start": at("2027-03-14T01:30"), "end": at("2027-03-14T02:30")}, ["/end/dateTime"]),
+            ({"start": at("2027-03-14T02:30", None), "end": at("2027-03-14T04:00", None)}, ["/start/dateTime"]),
+            (
+                {"start": at("2027-03-28T02:30", "W. Europe Standard Time"), "end": at("2027-03-28T03:30", "UTC")},
+                ["/start/dateTime"],
+            ),
+            (
+                {"start": at("2027-03-28T00:30", "UTC"), "end": at("2027-03-28T02:30", "Europe/Berlin")},
+                ["/end/dateTime"],
+            ),
+            ({"start": at("2027-03-14T02:30"), "end": at("2027-03-14T01:00")}, ["/end", "/start/dateTime"]),
+            ({"start": at("2043-03-08T02:30"), "end": at("2043-03-08T04:00")}, ["/start", "/start/dateTime"]),
+            (
+                {"start": at("2027-03-14T02:30"), "end": at("2027-03-14T04:00"), "recurrence": WEEKLY},
+                ["/recurrence/range/startDate", "/start/dateTime"],
+            ),
+        ],
+    )
+    def test_an_hour_that_is_skipped(self, standing: House, fields: dict[str, Any], expected: list[str]) -> None:
+        """A time that the clocks do not show that day is named as such, with all else that is wrong."""
+        answer = standing.call("POST", OAK, {**BODY, **fields})
+
+        assert pointers(answer) == expected
+        skipped = {one["detail"] for one in answer.json["errors"] if one["pointer"].endswith("/dateTime")}
+        assert skipped == {"does not exist on that day: the clocks skip it"}
+
+    def test_all_day_where_midnight_is_skipped(self, portal: House) -> None:
+        """A day is there even where it begins at one o'clock."""
+        link(portal, "elm", timeZone="Africa/Cairo")
+        days = {"start": at("2027-04-30T00:00", None), "end": at("2027-05-01T00:00", None), "allDay": True}
+
+        made = book(portal, "elm", **days)
+
+        assert (made["start"]["dateTime"], made["allDay"]) == ("2027-04-30T00:00:00", True)
 
     def test_all_day(self, portal: House) -> None:
         """An all-day reservation is its dates, whatever zone it was asked in; it takes the days of the room."""
@@ -143,6 +185,7 @@ class TestCreate:
             ({"start": at("2090-03-01T09:00"), "end": at("2090-03-01T10:00")}, ["/start"]),
             ({"allDay": True}, ["/end/dateTime", "/start/dateTime"]),
             ({"allDay": True, "start": at("2027-03-01T00:00"), "end": at("2027-03-01T00:00")}, ["/end"]),
+            ({"end": at("2027-03-01T09:00"), "recurrence": {**WEEKLY, "range": {"type": "noEnd", "startDate": "2027-03-02"}}}, ["/end", "/recurrence/range/startDate"]),
             ({"owner": {"name": "Ann"}}, ["/owner/email"]),
             ({"owner": {"name": "x" * 256, "email": "ann"}}, ["/owner/email", "/owner/name"]),
             ({"attendees": [{"email": "a"}, {"name": 1}]}, ["/attendees/0/email", "/attendees/1/email", "/attendees/1/name"]),

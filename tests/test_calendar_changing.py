@@ -124,6 +124,16 @@ class TestEdit:
                 ["/allDay", "/private", "/start", "/title"],
             ),
             ({"end": at("2027-03-01T09:00")}, ["/end"]),
+            ({"start": at("2027-03-14T02:30"), "end": at("2027-03-14T03:30")}, ["/start/dateTime"]),
+            ({"end": at("2027-03-14T02:30")}, ["/end/dateTime"]),
+            (
+                {"start": at("2027-03-14T02:30"), "recurrence": None, "organizer": "user", "title": None},
+                ["/end", "/organizer", "/start/dateTime", "/title"],
+            ),
+            (
+                {"end": at("2027-03-01T09:00"), "recurrence": daily(3)},
+                ["/end", "/recurrence"],
+            ),
             ({"allDay": True}, ["/end/dateTime", "/start/dateTime"]),
             ({"recurrence": daily(3)}, ["/recurrence"]),
             ({"organizer": "user"}, ["/organizer"]),
@@ -139,6 +149,21 @@ class TestEdit:
         assert pointers(standing.call("PATCH", f"{OAK}/{made['id']}", patch)) == expected
         assert standing.get(f"{OAK}/{made['id']}") == made
         standing.call("DELETE", f"{OAK}/{made['id']}")
+
+    def test_a_start_that_is_skipped_and_not_named(self, portal: House) -> None:
+        """Only what the request says has to be shown by the clocks: a day that begins at one o'clock gets an end."""
+        link(portal, "elm", timeZone="Africa/Cairo")
+        days = {"start": at("2027-04-30T00:00", None), "end": at("2027-05-01T00:00", None), "allDay": True}
+        made = book(portal, "elm", **days)
+
+        path, patch = f"{ELM}/{made['id']}", {"allDay": False, "end": at("2027-04-30T09:00", None)}
+        answer = portal.call("PATCH", path, patch)
+
+        assert (answer.json["start"]["dateTime"], answer.json["end"]["dateTime"]) == (
+            "2027-04-30T01:00:00",
+            "2027-04-30T09:00:00",
+        )
+        assert pointers(portal.call("PATCH", path, {**patch, "end": at("2027-04-30T01:00", None)})) == ["/end"]
 
     def test_a_time_that_is_taken(self, portal: House) -> None:
         """A reservation cannot be moved onto another one; its own time is not in its way."""

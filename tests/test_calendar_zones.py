@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tzlocal.windows_tz import tz_win, win_tz
 
-from sync.calendars.zones import iana, is_plain, is_shared, to_utc, to_wall, windows
+from sync.calendars.zones import iana, is_plain, is_shared, skipped, to_utc, to_wall, windows
 
 NEW_YORK = "America/New_York"
 ZONES = [NEW_YORK, "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "UTC"]
@@ -77,6 +77,22 @@ def test_to_utc(wall: str, expected: str, plain: bool) -> None:
 
     assert to_utc(given_wall, NEW_YORK) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
     assert is_plain(given_wall, NEW_YORK) == plain
+
+
+@pytest.mark.parametrize(
+    ("wall", "zone", "expected"),
+    [
+        ("2026-03-08T01:59:59", NEW_YORK, timedelta(0)),
+        ("2026-03-08T02:00:00", NEW_YORK, timedelta(hours=1)),
+        ("2026-03-08T03:00:00", NEW_YORK, timedelta(0)),
+        ("2026-11-01T01:30:00", NEW_YORK, timedelta(0)),
+        ("2026-10-04T02:15:00", "Australia/Lord_Howe", timedelta(minutes=30)),
+        ("2011-12-30T12:00:00", "Pacific/Apia", timedelta(days=1)),
+    ],
+)
+def test_skipped(wall: str, zone: str, expected: timedelta) -> None:
+    """What the clocks skip, an hour in most places and a day where the date line moved, and not what they show twice."""
+    assert skipped(datetime.fromisoformat(wall), zone) == expected
 
 
 @given(walls, zones)

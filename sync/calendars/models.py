@@ -149,7 +149,7 @@ def _moment(text: object) -> object:
 
 
 class MomentIn(Model):
-    """A wall clock's time; without a time zone it is the room's."""
+    """A wall clock's time, one that the clocks show that day; without a time zone it is the room's."""
 
     date_time: Annotated[
         str, Field(max_length=27, json_schema_extra={"pattern": _WALL.pattern}), AfterValidator(_wall_clock)

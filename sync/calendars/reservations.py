@@ -1,6 +1,6 @@
 """Reservations as the contract has them and as they are kept, one made from the other: pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from sync.calendars.models import (
     ReservationOut,
     ReservationPatch,
 )
-from sync.calendars.zones import iana, to_utc, to_wall
+from sync.calendars.zones import iana, skipped, to_utc, to_wall
 from sync.errors import RequestError
 
 LONGEST = timedelta(days=366)
@@ -35,8 +35,10 @@ def _refuse(faults: list[Fault]) -> None:
 
 def build(wanted: ReservationIn, reservation_id: str, room: Room, policy: Policy, now: datetime) -> Reservation:
     """A new reservation, to be sent. Raises RequestError that names what does not fit, `user-calendar-not-allowed`."""
-    times = _times(wanted.start, wanted.end, room.time_zone, now, all_day=wanted.all_day)
-    recurrence = None if wanted.recurrence is None else _recurrence(_raw(wanted.recurrence), times)
+    times, faults = _times(wanted.start, wanted.end, room.time_zone, now, all_day=wanted.all_day)
+    raw = None if wanted.recurrence is None else _raw(wanted.recurrence)
+    _refuse([*faults, *_rhythm_faults(raw, times, faults), *_owner_faults(wanted, policy)])
+    recurrence = None if raw is None else rule.reduced(raw)
     organizer = _organizer(wanted, policy)
     owner = _person(wanted.owner)
     return Reservation(
@@ -74,29 +76,46 @@ def _organizer(wanted: ReservationIn, policy: Policy) -> Literal["room", "user"]
             status=409,
             remedy="Leave organizer out, or enable createOnUserCalendar, with delegation where strict mode is on.",
         )
-    if wanted.organizer == "user" and wanted.owner is None:
-        _refuse([("/owner", "is needed for a reservation in its owner's calendar")])
     on_user = wanted.organizer != "room" and policy.create_on_user and wanted.owner is not None
     return "user" if on_user else "room"
+
+
+def _owner_faults(wanted: ReservationIn, policy: Policy) -> list[Fault]:
+    if wanted.organizer != "user" or wanted.owner is not None or not policy.create_on_user:
+        return []
+    return [("/owner", "is needed for a reservation in its owner's calendar")]
 
 
 def _person(person: PersonIn | None) -> Person | None:
     return None if person is None else Person(person.name, person.email)
 
 
-def _times(start: MomentIn, end: MomentIn, room_zone: str, now: datetime, *, all_day: bool) -> Times:
+def _times(
+    start: MomentIn,
+    end: MomentIn,
+    room_zone: str,
+    now: datetime,
+    *,
+    all_day: bool,
+    named: Collection[str] = ("start", "end"),
+) -> tuple[Times, list[Fault]]:
+    """The times, and everything that is wrong with them. Of those that are `named` the clocks must show each."""
     zone = (iana(start.time_zone) if start.time_zone else None) or room_zone
     walls = [datetime.fromisoformat(each.date_time).replace(microsecond=0) for each in (start, end)]
     if all_day:
         midnight = "must be midnight for an all-day reservation"
         names = zip(("/start/dateTime", "/end/dateTime"), walls, strict=True)
-        _refuse([(name, midnight) for name, wall in names if wall.time() != datetime.min.time()])
+        faults = [(name, midnight) for name, wall in names if wall.time() != datetime.min.time()]
         times = Times.days(walls[0].date(), walls[1].date(), room_zone)
-    else:
-        end_zone = (iana(end.time_zone) if end.time_zone else None) or zone
-        times = Times(to_utc(walls[0], zone), to_utc(walls[1], end_zone), zone)
-    _refuse(_sense(times, now))
-    return times
+        return times, faults or _sense(times, now)
+    end_zone = (iana(end.time_zone) if end.time_zone else None) or zone
+    times = Times(to_utc(walls[0], zone), to_utc(walls[1], end_zone), zone)
+    moments = {"start": (walls[0], zone), "end": (walls[1], end_zone)}
+    gaps = {name: gap for name in moments if name in named and (gap := skipped(*moments[name]))}
+    # The start may have been meant to lie before the gap: what makes no sense even so is named, too.
+    meant = replace(times, start=times.start - gaps.get("start", timedelta()))
+    missing = "does not exist on that day: the clocks skip it"
+    return times, [*((f"/{name}/dateTime", missing) for name in gaps), *_sense(meant, now)]
 
 
 def _sense(times: Times, now: datetime) -> list[Fault]:
@@ -114,9 +133,10 @@ def _raw(wanted: RecurrenceIn) -> dict[str, Any]:
     return wanted.model_dump(by_alias=True, exclude_none=True)
 
 
-def _recurrence(raw: Mapping[str, Any], times: Times) -> Mapping[str, Any]:
-    _refuse(rule.validate(raw, times))
-    return rule.reduced(raw)
+def _rhythm_faults(raw: Mapping[str, Any] | None, times: Times, known: list[Fault]) -> list[Fault]:
+    """What is wrong with a recurrence at these times, but for what is `known` to be wrong."""
+    told = {pointer for pointer, _ in known}
+    return [] if raw is None else [fault for fault in rule.validate(raw, times) if fault[0] not in told]
 
 
 # --- what a change comes to ------------------------------------------------------------------------------------------
@@ -131,15 +151,15 @@ def revise(known: Reservation, patch: ReservationPatch, room_zone: str, now: dat
     Raises RequestError that names what does not fit.
     """
     given = patch.model_fields_set
-    _refuse(
-        [
-            (_POINTERS.get(name, f"/{name}"), "must not be null")
-            for name in _NEVER_NULL
-            if name in given and getattr(patch, name) is None
-        ]
-    )
+    faults = [
+        (_POINTERS.get(name, f"/{name}"), "must not be null")
+        for name in _NEVER_NULL
+        if name in given and getattr(patch, name) is None
+    ]
     if patch.organizer not in (None, render_organizer(known)):
-        _refuse([("/organizer", "cannot be changed")])
+        faults.append(("/organizer", "cannot be changed"))
+    timing, amiss = _timing(known, patch, room_zone, now)
+    _refuse([*faults, *amiss])
     taken: dict[str, Callable[[], Any]] = {
         "owner": lambda: _person(patch.owner),
         "notes": lambda: patch.notes,
@@ -149,7 +169,7 @@ def revise(known: Reservation, patch: ReservationPatch, room_zone: str, now: dat
     changes = {name: take() for name, take in taken.items() if name in given}
     if patch.title is not None and patch.title != known.title:
         changes |= {"title": patch.title, "title_source": "local"}
-    return replace(known, **changes, **_timing(known, patch, room_zone, now))
+    return replace(known, **changes, **timing)
 
 
 def _attendees(known: Reservation, wanted: Sequence[PersonIn]) -> tuple[Person, ...]:
@@ -159,26 +179,31 @@ def _attendees(known: Reservation, wanted: Sequence[PersonIn]) -> tuple[Person, 
     return tuple(names.get(one.email.lower()) or Person(one.name, one.email) for one in wanted)
 
 
-def _timing(known: Reservation, patch: ReservationPatch, room_zone: str, now: datetime) -> dict[str, Any]:
-    """Times and recurrence as the patch wants them."""
+def _timing(
+    known: Reservation, patch: ReservationPatch, room_zone: str, now: datetime
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Times and recurrence as the patch wants them, and everything that is wrong with them: then they are left out."""
     given = patch.model_fields_set
-    if "recurrence" in given and (patch.recurrence is None) != (known.recurrence is None):
-        _refuse([("/recurrence", "cannot be added or taken away: cancel the reservation and make another one")])
     if not given & {"start", "end", "all_day", "recurrence"}:
-        return {}
+        return {}, []
     start, end = render_times(known.times)
     all_day = known.times.all_day if patch.all_day is None else patch.all_day
-    times = _times(
+    times, faults = _times(
         patch.start or MomentIn.model_construct(**dict(start)),
         patch.end or MomentIn.model_construct(**dict(end)),
         room_zone,
         now,
         all_day=all_day,
+        named=[name for name, moment in (("start", patch.start), ("end", patch.end)) if moment],
     )
+    if "recurrence" in given and (patch.recurrence is None) != (known.recurrence is None):
+        no_change = "cannot be added or taken away: cancel the reservation and make another one"
+        return {}, [*faults, ("/recurrence", no_change)]
     if known.recurrence is None:
-        return {"times": times}
+        return {"times": times}, faults
     raw = _raw(patch.recurrence) if patch.recurrence else _begun(known.recurrence, times)
-    return {"times": times, "recurrence": _recurrence(raw, times)}
+    faults += _rhythm_faults(raw, times, faults)
+    return ({} if faults else {"times": times, "recurrence": rule.reduced(raw)}), faults
 
 
 def _begun(recurrence: Mapping[str, Any], times: Times) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 The map of Windows names is CLDR's, as the package tzlocal carries it.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -45,6 +45,11 @@ def to_utc(wall: datetime, zone: str) -> datetime:
 def to_wall(at: datetime, zone: str) -> datetime:
     """What the clocks of an IANA zone show at an instant, naive. Raises OverflowError at the ends of the calendar."""
     return at.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
+
+
+def skipped(wall: datetime, zone: str) -> timedelta:
+    """How much later than the naive `wall` it is by the clocks of an IANA zone where they skip that time; else nothing."""
+    return to_wall(to_utc(wall, zone), zone) - wall
 
 
 def is_plain(wall: datetime, zone: str) -> bool:
