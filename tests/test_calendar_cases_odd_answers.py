@@ -87,11 +87,12 @@ def test_nothing_says_who_the_organizer_is(office: Office) -> None:
 # --- what is gone -----------------------------------------------------------------------------------------------------
 
 
-def test_instances_that_are_not_found(office: Office) -> None:
+@pytest.mark.parametrize("oddity", [{"status": 404, "code": "ErrorItemNotFound"}, {"status": 400}, {"status": 501}])
+def test_instances_that_are_not_to_be_had(office: Office, oddity: Json) -> None:
     """Only the series itself can say that it is gone: what takes place in the window has its instances."""
     series = office.meet(0, recurrence=weekly(office.noon))
     office.sync()
-    odd(office, {"call": INSTANCES, "status": 404, "code": "ErrorItemNotFound"})
+    odd(office, {"call": INSTANCES, **oddity})
     office.change(0, series, subject="Renamed")
 
     office.sync()
@@ -243,6 +244,27 @@ def test_a_search_that_is_refused(make_office: Make) -> None:
     office.sync()
 
     assert titles(office) == ["Planning", "Weekly", "Weekly", "Weekly", "Weekly"]
+
+
+def test_the_portal_moves_what_no_search_finds(make_office: Make) -> None:
+    """Nor is the id of the organizer's copy known, which nobody was allowed to read: it is looked for at its time."""
+    office = opened(make_office, "010")
+    office.meet(0)
+    office.meet(1, start=office.noon + 3 * HOUR, recurrence=weekly(office.noon + 3 * HOUR, 2))
+    office.sync()
+    office.settings("100")
+    odd(office, {"query": "$filter", "status": 400, "code": "ErrorInvalidFilter"})
+
+    single, first, _ = office.reservations()
+    office.edit(single, **span(office.noon + HOUR))
+    office.edit(first, **span(office.noon + 5 * HOUR))
+    office.send()
+
+    assert [one["syncState"] for one in office.reservations()] == ["synced"] * 3
+    assert office.events(office.people[0])[0]["start"]["dateTime"] == f"{office.noon + HOUR:%Y-%m-%dT%H:%M:%S}.0000000"
+    assert (
+        office.events(office.people[1])[0]["start"]["dateTime"] == f"{office.noon + 5 * HOUR:%Y-%m-%dT%H:%M:%S}.0000000"
+    )
 
 
 @pytest.mark.parametrize("oddity", [{"status": 400, "code": "ErrorInvalidFilter"}, {"ignore": ["$filter"]}])

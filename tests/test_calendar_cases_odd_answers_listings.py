@@ -8,7 +8,7 @@ import pytest
 import responses
 
 from sync.calendars.mailboxes import PAGES, copy_path, fetch_instances, fetch_round, fetch_view
-from sync.errors import GraphError
+from sync.errors import Forbidden, GraphError
 from sync.graph.client import GraphClient
 from tests.client import GRAPH, clock, graph, record, tokens
 from tests.clock import START
@@ -78,11 +78,11 @@ def test_a_listing_without_an_end(graph: GraphClient) -> None:
 
 @responses.activate
 def test_instances_that_are_refused(graph: GraphClient) -> None:
-    """A refusal that says nothing of the series is none of its end."""
+    """Who may not look does not look elsewhere."""
     url = f"{GRAPH}/v1.0/users/{MAIL}/events/M/instances"
-    responses.get(url, status=400, json={"error": {"code": "ErrorInvalidRequest"}})
+    responses.get(url, status=403, json={"error": {"code": "ErrorAccessDenied"}})
 
-    with pytest.raises(GraphError):
+    with pytest.raises(Forbidden):
         fetch_instances(graph, MAIL, "M", WINDOW)
 
     assert len(responses.calls) == 1

@@ -4,11 +4,21 @@ organizer's own copy is.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from sync.calendars.clashes import clashing
 from sync.calendars.event import Remote, Unreadable, parse_event
-from sync.calendars.mailboxes import Denied, Raw, fetch_copies, fetch_event, fetch_events, fetch_instances, fetch_view
+from sync.calendars.mailboxes import (
+    Denied,
+    Raw,
+    fetch_copies,
+    fetch_copy_at,
+    fetch_event,
+    fetch_events,
+    fetch_instances,
+    fetch_view,
+)
 from sync.calendars.merge import LOCAL
 from sync.calendars.model import Reservation, Times
 from sync.calendars.organizers import by_room
@@ -152,7 +162,8 @@ def _copy(visit: Visit, event: str, one: Reservation) -> Raw | None:
 
 
 def _search(visit: Visit, one: Reservation) -> Raw | None:
-    """The organizer's own copy, that of the series for an occurrence, by the id that all copies of a meeting share.
+    """The organizer's own copy, that of the series for an occurrence, by the id that all copies of a meeting share: by a
+    search, or at its time.
 
     Raises Forbidden where nobody may look.
     """
@@ -161,7 +172,16 @@ def _search(visit: Visit, one: Reservation) -> Raw | None:
     if isinstance(copy, Denied):
         visit.denials.add(key[0], copy, visit.work.now())
         raise Forbidden("The organizer's mailbox is closed", http=403, graph_code="ErrorAccessDenied")
+    if copy is None and key[1]:
+        base = one.link.base or one.agreed()
+        return fetch_copy_at(visit.graph, *key, _instant(base.start), _instant(base.end))
     return copy
+
+
+def _instant(agreed: str) -> datetime:
+    """An end of what was agreed; of a whole day the midnight in UTC, at which it takes place somewhere."""
+    at = datetime.fromisoformat(agreed)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _series_of(visit: Visit, one: Reservation) -> Reservation | None:

@@ -30,6 +30,7 @@ ATTEMPTS = 3
 _NOBODY = frozenset({"ErrorInvalidUser", "Request_ResourceNotFound"})
 _NO_MAILBOX = frozenset({"ErrorInvalidUser", "MailboxNotEnabledForRESTAPI"})
 _NO_EVENT = "ErrorItemNotFound"
+_REFUSED = frozenset({400, 404, 405, 410, 501})
 _MODIFIED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?Z", re.ASCII)
 Raw = Mapping[str, Any]
 K = TypeVar("K", bound=Hashable)
@@ -144,7 +145,7 @@ def fetch_instances(
     try:
         return _all(graph, event_path(mailbox, master) + "/instances", _window(*window))
     except GraphError as error:
-        if not _says_gone(error.http, error.graph_code) or error.graph_code in _NO_MAILBOX:
+        if error.http not in _REFUSED or error.graph_code in _NO_MAILBOX:
             raise
     if fetch_event(graph, mailbox, master) is None:
         return None
