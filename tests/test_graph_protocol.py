@@ -90,6 +90,21 @@ class TestDecode:
 
         assert (answer.status, answer.headers["retry-after"], answer.body) == (502, "1", {})
 
+    @pytest.mark.parametrize(
+        ("status", "kind", "body"),
+        [
+            (200, "image/jpeg", "/9j/"),
+            (200, "Image/PNG", "/9j/"),
+            (200, "application/json", None),
+            (404, "image/png", {}),
+        ],
+    )
+    def test_a_picture_is_base64_text_as_in_a_batch(self, status, kind, body):
+        answer = decode(status, {"content-type": kind}, b"\xff\xd8\xff", wanted=None, may_be_binary=True)
+
+        assert answer.body == body if body is not None else answer.status == NO_ANSWER
+        assert decode(200, {"Content-Type": kind}, b"\xff\xd8\xff", wanted=None).status == NO_ANSWER
+
     @given(
         status=st.sampled_from([200, 204, 302, 400, 404, 429, 503]),
         content=st.binary() | json_values.map(json.dumps).map(str.encode),
