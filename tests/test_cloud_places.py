@@ -95,12 +95,31 @@ def test_rooms_come_change_and_go(tenant):
     with pytest.raises(AssertionError, match="is taken"):
         control.post("rooms", {"emailAddress": "NEW@x.example", "displayName": "Twin"})
     with pytest.raises(AssertionError, match="keeps its id"):
-        control.patch("rooms/new@x.example", {"emailAddress": "other@x.example"})
+        control.patch("rooms/new@x.example", {"id": "5d2f5f44-1111-4222-8333-944445555666"})
     with pytest.raises(AssertionError, match="422"):
         control.patch("rooms/new@x.example", {"allowEverything": True})
     control.delete("rooms/new@x.example")
     assert refusal(graph.get("/places/new@x.example")) == (404, "ErrorItemNotFound")
     assert refusal(graph.get("/users/new@x.example/events")) == (404, "ErrorInvalidUser")
+
+
+def test_a_room_gets_another_address(tenant):
+    """The old one leads to it, too, until it is removed; nobody else can have either."""
+    graph, control = tenant.graph(), tenant.control
+    made = control.post("rooms", {"emailAddress": "old@x.example", "displayName": "Oak"})
+
+    control.patch("rooms/old@x.example", {"emailAddress": "new@x.example"})
+
+    assert {control.get(f"mailboxes/{name}@x.example")["id"] for name in ("old", "new")} == {made["id"]}
+    assert graph.get("/users/old@x.example/calendar").json()["owner"]["address"] == "new@x.example"
+    for taken in ("old@x.example", "new@x.example"):
+        with pytest.raises(AssertionError, match="is taken"):
+            control.post("rooms", {"emailAddress": taken, "displayName": "Twin"})
+    other = control.get("rooms")[0]["emailAddress"]
+    with pytest.raises(AssertionError, match="is taken"):
+        control.patch("rooms/new@x.example", {"emailAddress": other})
+    control.delete("rooms/new@x.example")
+    assert refusal(graph.get("/users/old@x.example/events")) == (404, "ErrorInvalidUser")
 
 
 def test_five_hundred_rooms_in_a_moment():

@@ -14,6 +14,7 @@ from sync.calendars.mailboxes import Denied, Raw, denial, event_path, fetch_even
 from sync.calendars.merge import CLASH, LOCAL, REMOTE, changed
 from sync.calendars.model import Details, Link, Reservation, transaction_id
 from sync.calendars.outcomes import reject, settle
+from sync.calendars.relinking import take_back
 from sync.calendars.visit import Visit
 from sync.errors import Forbidden, GraphError, NotFound
 
@@ -30,10 +31,12 @@ def create(visit: Visit, one: Reservation) -> None:
     found = look_first(visit, one) if one.link.organizer == "room" else None
     if found is BUSY:
         reject(visit, one, "room-busy", CLASH)
-    elif found is not None:
+    elif found is None:
+        _post(visit, one)
+    elif one.link.payload:
         _created(visit, one, found, certain=False)
     else:
-        _post(visit, one)
+        take_back(visit, one, found)
 
 
 def _for_room(visit: Visit, one: Reservation, note: str) -> Reservation:

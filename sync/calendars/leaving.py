@@ -7,8 +7,9 @@ from datetime import timedelta
 from storage.tables import Conflict, Write
 from sync.calendars import store
 from sync.calendars.failing import backoff
-from sync.calendars.model import Link, LinkState, RoomState, Times
+from sync.calendars.model import RoomState, Times
 from sync.calendars.push import push
+from sync.calendars.relinking import let_go
 from sync.calendars.rooms import finish_removal
 from sync.calendars.store import Todo
 from sync.calendars.visit import Denials, Visit
@@ -101,25 +102,13 @@ def follow_settings(visit: Visit) -> None:
 
 
 def _move_in(visit: Visit) -> None:
-    """The room has another calendar than before. What came from the former one goes; the portal's own comes along."""
-    now = visit.work.now()
+    """The room has another calendar than before: what is not there goes, and the portal's own comes along."""
     if visit.todo.sends and visit.state.window_start:
         _cancel_there(visit)
     if visit.state.subscription:
         Subscriber(visit.graph, visit.work.app, visit.work.connection).remove(visit.room.id)
     if visit.state.mailbox:
-        for one in visit.ledger:
-            if not one.live or one.times.end <= now:
-                continue
-            if one.origin == "portal":
-                fresh: LinkState = "none" if one.kind in ("occurrence", "exception") else "creating"
-                again = replace(one, generation=one.generation + 1, sync_state="pending", updated_at=now)
-                status = "confirmed" if one.status == "awaitingRoom" else one.status
-                link = Link(state=fresh, organizer_address=visit.mailbox)
-                visit.ledger.put(replace(again, status=status, link=link), "updated")
-            else:
-                ended = replace(one, status="cancelled", updated_at=now)
-                visit.ledger.put(ended.linked(state="gone", cause="remote"), "deleted")
+        let_go(visit)
     visit.state = RoomState(mailbox=visit.mailbox, since=visit.room.since, full_at=visit.state.full_at)
 
 

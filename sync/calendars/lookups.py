@@ -23,6 +23,7 @@ from sync.calendars.merge import LOCAL
 from sync.calendars.model import Reservation, Times
 from sync.calendars.organizers import by_room
 from sync.calendars.pairing import is_as_asked
+from sync.calendars.relinking import left_before
 from sync.calendars.visit import OutOfReach, Visit
 from sync.errors import CursorExpired, Forbidden, GraphError, NotFound
 
@@ -31,7 +32,8 @@ BUSY: Mapping[str, Any] = {}
 
 
 def look_first(visit: Visit, one: Reservation) -> Raw | None:
-    """What the room's calendar has at the time of `one`: the event that an earlier try to create it made, BUSY, or None.
+    """What the room's calendar has at the time of `one`: the event that an earlier try to create it made, or that it had
+    there before the room had another calendar, BUSY, or None.
 
     The room's own calendar takes whatever is written to it, so nothing else keeps two meetings apart (Learn: Create event;
     the booking assistant answers invitations alone).
@@ -40,6 +42,10 @@ def look_first(visit: Visit, one: Reservation) -> Raw | None:
     events = _view(visit, visit.mailbox, wanted or [one.times])
     if one.link.payload and (made := _made_before(visit, visit.mailbox, one, events)):
         return made
+    if not one.link.payload and one.archived:
+        left = left_before(visit, one, _whole(visit, visit.mailbox, one, events))
+        if left is not None:
+            return left
     return BUSY if clashing(wanted, _taken(visit, one, events)) else None
 
 
@@ -59,12 +65,18 @@ def _made_before(visit: Visit, mailbox: str, one: Reservation, events: list[Raw]
     """The event of these that carries the transaction of `one`, or else is what that asked for; a series is known by its
     master.
     """
-    if one.kind == "series":
-        masters = {str(raw["seriesMasterId"]) for raw in events if raw.get("seriesMasterId")}
-        found = fetch_events(visit.graph, mailbox, masters) if masters else {}
-        events = [raw for raw in found.values() if isinstance(raw, Mapping)]
+    events = _whole(visit, mailbox, one, events)
     named = (raw for raw in events if raw.get("transactionId") == one.link.transaction)
     return next(named, None) or next((raw for raw in events if _is_as_asked(visit, one, raw)), None)
+
+
+def _whole(visit: Visit, mailbox: str, one: Reservation, events: list[Raw]) -> list[Raw]:
+    """What of these events can be that of `one`: for a series their masters."""
+    if one.kind != "series":
+        return events
+    masters = {str(raw["seriesMasterId"]) for raw in events if raw.get("seriesMasterId")}
+    found = fetch_events(visit.graph, mailbox, masters) if masters else {}
+    return [raw for raw in found.values() if isinstance(raw, Mapping)]
 
 
 def _is_as_asked(visit: Visit, one: Reservation, raw: Raw) -> bool:

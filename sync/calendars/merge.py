@@ -207,7 +207,7 @@ def _return(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     """
     if seen.status in ("cancelled", "declined"):
         return Verdict(None, "unchanged")
-    if not _ended_here(known.link):
+    if not ended_here(known.link):
         back = _take(as_told(known), seen, frozenset(_GROUPS), seen.agreed(), now)
         return Verdict(replace(back, sync_state="synced", note=""), "restored", "restored")
     if known.link.room_event or seen.organizer != "room":
@@ -216,7 +216,8 @@ def _return(known: Reservation, seen: Seen, now: datetime) -> Verdict:
     return Verdict(replace(known, link=late), "unchanged")
 
 
-def _ended_here(link: Link) -> bool:
+def ended_here(link: Link) -> bool:
+    """Whether the portal has ended it, or this side for it."""
     return link.cause in (LOCAL, CLASH) or link.cause.startswith(MOVED)
 
 

@@ -138,6 +138,8 @@ class Reservation:
 
     `edition` counts the changes of a series of the portal's own, and says to which of them an occurrence belongs: one
     that is ahead of its series is not there yet.
+
+    `archived` are the last links that it had to events in calendars that its room had before, the latest one last.
     """
 
     id: str
@@ -163,6 +165,7 @@ class Reservation:
     sync_state: SyncState = "pending"
     note: str = ""
     link: Link = field(default_factory=Link)
+    archived: tuple[Link, ...] = ()
 
     @property
     def live(self) -> bool:

@@ -23,6 +23,7 @@ from sync.calendars.organizers import (
 )
 from sync.calendars.overlaps import settle_overlaps
 from sync.calendars.pairing import is_as_asked, pair
+from sync.calendars.relinking import claim, make_anew
 from sync.calendars.removals import remove
 from sync.calendars.series import DROPPED
 from sync.calendars.visit import Visit
@@ -40,9 +41,11 @@ def pull(visit: Visit, *, anew: bool) -> bool:
         return False
     unsure = [one for one in visit.ledger if is_unsure(one) and may_read(visit, one.link.organizer_address)]
     findings = understand(visit, round_, complete=complete, again=(one.link.room_event for one in unsure))
+    claim(visit, findings)
     matched = _take_in(visit, findings)
     visit.set(delta_link=round_.delta_link)
     remove(visit, findings, matched)
+    make_anew(visit)
     ask_organizers(visit)
     settle_overlaps(visit)
     visit.set(awaiting=any(one.status == "awaitingRoom" or is_unsure(one) for one in visit.ledger))

@@ -132,6 +132,7 @@ def moved(
     here = replace(
         revised,
         room=room.id,
+        archived=(),
         times=Times.days(times.first, times.last, room.time_zone) if times.first and times.last else times,
         sync_state="pending",
         note="",

@@ -181,7 +181,7 @@ def _not_taken(visit: Visit, one: Reservation, error: GraphError) -> None:
     if not crossing or one.link.organizer != "room":
         roll_back(visit, one, "crossing-boundary" if crossing else "graph-refused")
         return
-    alone = replace(one, id=imported_id(one.room, one.id), kind="single", series="", original_start=None)
+    alone = replace(one, id=imported_id(one.room, one.id), kind="single", series="", original_start=None, archived=())
     link = Link(state="creating", organizer_address=one.link.organizer_address)
     left = replace(one, status="cancelled", sync_state="synced").linked(state="deleting", cause=LOCAL)
     visit.ledger.put(replace(alone, link=link), "created")

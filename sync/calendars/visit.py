@@ -75,7 +75,7 @@ class Denials:
 class Visit:
     """What one look at a room needs. `full` is a full round that an admin asked for; `again` asks for another round at
     the end; `waits_for` are rooms to which reservations of this one are on their way, `left` the reservations that wait for
-    a user's mailbox to answer.
+    a user's mailbox to answer, `moved` those that are looked for in a calendar that is new to the room.
     """
 
     work: "Work"
@@ -88,6 +88,7 @@ class Visit:
     again: bool = field(default=False, init=False)
     waits_for: set[str] = field(default_factory=set, init=False)
     left: set[str] = field(default_factory=set, init=False)
+    moved: set[str] = field(default_factory=set, init=False)
     _ledger: Ledger | None = field(default=None, init=False)
 
     @property

@@ -103,15 +103,14 @@ class _Calendars:
         return web.json_response(_room(made), status=201)
 
     async def patch_room(self, request: web.Request) -> web.Response:
-        _, mailbox = self._mailbox(request)
+        tenant, mailbox = self._mailbox(request)
         body = await request.json()
         if mailbox.room is None:
             raise KeyError(request.match_info["mailbox"])
         changed = Room.model_validate(mailbox.room.model_dump(by_alias=True) | body)
-        if (changed.id, changed.email_address) != (mailbox.room.id, mailbox.room.email_address):
-            raise ValueError("a room keeps its id and its emailAddress")
-        mailbox.room, mailbox.time_zone = changed, changed.time_zone
-        mailbox.owner = Address(name=changed.display_name, address=changed.email_address)
+        if changed.id != mailbox.room.id:
+            raise ValueError("a room keeps its id")
+        tenant.exchange.rename_room(mailbox, changed)
         return web.json_response(_room(mailbox))
 
     async def delete_room(self, request: web.Request) -> web.Response:

@@ -173,8 +173,18 @@ class Exchange:
         self._addresses[address] = mailbox.guid
         return mailbox
 
+    def rename_room(self, mailbox: Mailbox, room: Room) -> None:
+        """The mailbox is what `room` says, which may have another address: the old one leads to it, too (Learn: Add or
+        remove email addresses for a mailbox). Raises ValueError where that is taken.
+        """
+        if self._addresses.setdefault(room.email_address.lower(), mailbox.guid) != mailbox.guid:
+            raise ValueError(f"{room.email_address} is taken")
+        mailbox.room, mailbox.time_zone = room, room.time_zone
+        mailbox.owner = Address(name=room.display_name, address=room.email_address)
+
     def remove_room(self, mailbox: Mailbox) -> None:
-        del self.rooms[mailbox.guid], self._addresses[mailbox.owner.address.lower()]
+        del self.rooms[mailbox.guid]
+        self._addresses = {address: guid for address, guid in self._addresses.items() if guid != mailbox.guid}
 
     def room(self, key: str) -> Mailbox | None:
         """A room by its address or its mailbox's id."""
