@@ -247,11 +247,19 @@ def _resume(state: Mapping[str, Any], mode: Mode, now: datetime) -> Mapping[str,
 
 
 def wake(app: "App", connection: str) -> None:
-    """Have every scheduled sync of a connection run now: its credential works again."""
+    """Have every scheduled sync of a connection run by the next tick of the timer, and one that polls at once: its
+    credential works again.
+    """
     now = app.clock()
     for sync in MODELS:
         settings, etag = load_settings(app, connection, sync)
-        if etag is None or not settings.enabled or isinstance(settings.schedule, ManualIn):
+        if etag is None or not settings.enabled:
+            continue
+        if sync in app.polls:
+            with suppress(RequestError):  # `sync-busy`: a run is being started or ended this moment
+                start(app, connection, sync, trigger="manual", checkpoint=WAITING)
+            continue
+        if isinstance(settings.schedule, ManualIn):
             continue
         state = app.tables.data.get(connection, STATE + sync) or {}
         put_due(app, sync, connection, now)

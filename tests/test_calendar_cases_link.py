@@ -175,7 +175,7 @@ def test_secret_expired(office: Office) -> None:
     fresh = office.tenant.control.post(f"apps/{app}/secrets")
     credential = {"type": "clientSecret", "secretValue": fresh["value"]}
     assert office.portal("PUT", "credential", credential).status == 200
-    office.sync()
+    office.house.work()
 
     assert {office.status("oak"), office.status("elm")} == {("active", "polling-only")}
     assert office.reservations() == before
