@@ -5,7 +5,7 @@ reference, section 7.
 from collections.abc import Callable
 from datetime import timedelta
 
-from tests.office import DAY, HOUR, NAME, VIEW, Json, Office, graph_time, make_office, office, span, weekly
+from tests.office import DAY, HOUR, MINUTE, NAME, VIEW, Json, Office, graph_time, make_office, office, span, weekly
 
 __all__ = ["make_office", "office"]
 
@@ -277,7 +277,7 @@ def test_two_outlook_events(office: Office) -> None:
 
 
 def test_room_declines(make_office: Callable[..., Office]) -> None:
-    """Declined, slot free, user event untouched."""
+    """Declined, slot free, user event untouched: within a minute, although nobody tells of it."""
     office = make_office("101")
     office.link()
     office.tenant.control.patch(f"rooms/{office.rooms[0]}", {"bookingWindowInDays": 0})
@@ -285,8 +285,9 @@ def test_room_declines(make_office: Callable[..., Office]) -> None:
     office.send()
     assert office.again(one)["status"] == "awaitingRoom"
 
+    office.advance(MINUTE)
     with office.counting() as count:
-        office.sync()
+        office.wake()
 
     after = office.again(one)
     assert (after["status"], after["syncState"], after["note"]) == ("declined", "rejected", "room-declined")

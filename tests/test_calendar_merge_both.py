@@ -296,13 +296,6 @@ def test_people_that_are_there_already() -> None:
     assert (made.link.state, made.sync_state, made.link.told, made.link.sent) == ("linked", "synced", None, None)
 
 
-def test_notes_that_wait_to_be_sent() -> None:
-    """No sight tells whether they are there: what may have been sent stays known as that."""
-    made = after(anns(BO, notes="Tea").linked(sent=BASE), by_ann(people=(BO,), copy=hours(9, 10)))
-
-    assert (made.notes, made.link.state, made.link.sent) == ("Tea", "updating", BASE)
-
-
 @pytest.mark.parametrize(
     ("known", "people"),
     [
@@ -323,7 +316,7 @@ def test_people_of_a_meeting_that_comes_back() -> None:
     gone = replace(anns(CY, notes="Tea"), status="cancelled")
     for link in ({"state": "gone", "cause": "remote"}, {"state": "deleting", "cause": "local"}):
         made = after(gone.linked(**link), by_ann(times=hours(11, 12), people=(BO,)))
-        assert (made.status, made.attendees, made.notes) == ("confirmed", (BO,), "Cake")
+        assert (made.status, made.attendees) == ("confirmed", (BO,))
         assert (made.link.state, made.link.told) == ("linked", None)
 
 

@@ -154,7 +154,7 @@ def _created(visit: Visit, one: Reservation, raw: Raw, *, certain: bool) -> None
     )
     if on_user:
         bound = replace(bound, status="awaitingRoom" if one.live else one.status)
-        visit.set(awaiting=True)
+        visit.await_answer()
         _end_twins(visit, bound)
     settle(visit, bound)
     if one.kind == "series" and not on_user:

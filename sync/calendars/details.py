@@ -24,9 +24,9 @@ def without(people: Iterable[Person], gone: Collection[str]) -> tuple[Person, ..
 
 def shared(one: Reservation) -> frozenset[Detail]:
     """What of them is in the event, and not the portal's own."""
-    people: set[Detail] = {"attendees"} if one.link.organizer != "room" else set()
-    text: set[Detail] = {"notes"} if one.origin == "portal" else set()
-    return frozenset(people | text)
+    if one.link.organizer != "room":  # whose text may hold a link to join by, which nobody here reads
+        return frozenset({"attendees"})
+    return frozenset({"notes"}) if one.origin == "portal" else frozenset()
 
 
 def differing(one: Details | Reservation, other: Details | Reservation) -> frozenset[Detail]:

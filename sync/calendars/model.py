@@ -133,8 +133,8 @@ class Reservation:
     explains `sync_state`.
 
     `attendees` are those of the event where a user is the organizer. A room invites nobody: there they are the portal's
-    own. `notes` are the text of the event where the portal made it. On a meeting from Outlook they are the portal's own
-    and never sent: its text may hold the link to join it.
+    own. `notes` are the text of the event where the portal made it. Changes of them go to events in the room's calendar
+    alone: the text of a user's meeting may hold by now what its organizer has written, such as the link to join it.
 
     `edition` counts the changes of a series of the portal's own, and says to which of them an occurrence belongs: one
     that is ahead of its series is not there yet.

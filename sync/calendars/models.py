@@ -214,8 +214,9 @@ class ReservationIn(Model):
 class ReservationPatch(Model):
     """What is named is changed; null takes the owner away. `room` moves the reservation to another room.
 
-    `attendees` of a meeting in a user's calendar are added and removed there one by one, whoever else changes them. Those of
-    a room's own reservation, and `notes` on a meeting that came from Outlook (`origin` microsoft), are kept here alone.
+    `attendees` of a meeting in a user's calendar are added and removed there one by one, whoever else changes them; those of
+    a room's own reservation are kept here alone. `notes` are the other way round: they go to the event that the portal has
+    made in the room's calendar, and are kept here for any other.
     """
 
     title: Line | None = None

@@ -65,7 +65,7 @@ def _tell(visit: Visit, one: Reservation, raw: Raw, former: str) -> None:
     with visit.asking(one.link.organizer_address):
         answer = visit.graph.write("PATCH", path, body, headers=headers)
     etag = str(answer.get("@odata.etag", ""))
-    visit.set(awaiting=True)
+    visit.await_answer()
     after = as_answered(sent, answer)
     settle(visit, after.linked(state="linked", cause="", base=sent.agreed(), sent=None, organizer_etag=etag))
 

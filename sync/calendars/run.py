@@ -24,7 +24,7 @@ from sync.calendars.push import push, resend
 from sync.calendars.reasons import ROUND, Reason, reasons, urgency
 from sync.calendars.store import Todo, load_rooms, load_states, load_todos
 from sync.calendars.terms import window_of
-from sync.calendars.visit import Denials, Visit
+from sync.calendars.visit import LOOK_AGAIN, Denials, Visit
 from sync.due import move_poll, next_poll
 from sync.errors import Deferred, Forbidden, GraphError, NotFound, SignInError
 from sync.jobs import Finish, Work
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = timedelta(seconds=60)
 REREAD = timedelta(seconds=2)
 ATTEMPTS = 3
 QUIET_ROOMS = 40

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sync.jobs import Work
 
 DENIAL = "denied|"
+LOOK_AGAIN = timedelta(seconds=60)
 DENIAL_KEPT = timedelta(hours=24)
 SILENCE_KEPT = timedelta(minutes=5)
 _SILENT = "silent"
@@ -145,6 +146,10 @@ class Visit:
                 raise
             self.denials.add_silent(mailbox, self.work.now())
             raise OutOfReach from error
+
+    def await_answer(self) -> None:
+        """Have the room's answer looked for in a minute, should nobody tell of it: a room that declines is silent."""
+        self.set(awaiting=True, look_again=self.work.now() + LOOK_AGAIN)
 
     def set(self, **changes: object) -> None:
         """Change the room's state, which is stored at the end of the visit."""
