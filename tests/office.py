@@ -342,6 +342,24 @@ def office(make_office: Make) -> Office:
     return opened(make_office, "000")
 
 
+def starts(office: Office) -> list[str]:
+    """When the reservations of oak begin, as `at_noon` writes it."""
+    return starts_of(office.reservations())
+
+
+def starts_of(reservations: list[Json]) -> list[str]:
+    return [one["start"]["dateTime"][:16] for one in reservations]
+
+
+def at_noon(office: Office, *offsets: timedelta) -> list[str]:
+    """So long after the office's noon."""
+    return [graph_time(office.noon + each)["dateTime"][:16] for each in offsets]
+
+
+def weeks(office: Office, *numbers: int) -> list[str]:
+    return at_noon(office, *(number * 7 * DAY for number in numbers))
+
+
 def opened(make_office: Make, flags: str) -> Office:
     """An office with these settings, the room oak linked to its first room."""
     made = make_office(flags)

@@ -121,10 +121,11 @@ class Ledger:
     def commit(self, now: datetime, last: Sequence[Write] = ()) -> None:
         """Write everything; `last`, the outcomes and the log go with the last transaction. Raises Conflict.
 
-        Whatever is to be sent from now on, or need not be any more, is noted with it.
+        Whatever is to be sent from now on, or need not be any more, is noted with it. A series comes after its occurrences:
+        what has become of it tells where they belong.
         """
         self.settle()
-        ids = sorted(self._changed.keys() | self._sent)
+        ids = sorted(self._changed.keys() | self._sent, key=lambda one: (self._is_series(one), one))
         parts = [ids[at : at + _ROWS] for at in range(0, len(ids), _ROWS)] or [[]]
         for number, part in enumerate(parts, start=1):
             end = number == len(parts)
@@ -142,6 +143,10 @@ class Ledger:
             self._work.claim.commit(now, writes, changes=shown)
             for one in part:
                 del self._held[one.id], self._etags[one.id]
+
+    def _is_series(self, one: str) -> bool:
+        held = self._held.get(one)
+        return held is not None and held.kind == "series"
 
     def _commit_part(self, ids: Sequence[str], now: datetime, last: Sequence[Write], *, end: bool) -> None:
         rows = [one for one in ids if one in self._changed]
