@@ -234,7 +234,6 @@ class TestOrganizers:
             ({"room": "elm"}, "organizer-locked"),
             ({"owner": ANN}, "owner-is-organizer"),
             ({"owner": ANN, "title": "Review"}, "owner-is-organizer"),
-            ({"notes": "Mine"}, "organizer-locked"),
             (None, "organizer-locked"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

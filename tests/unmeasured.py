@@ -9,7 +9,6 @@ UNMEASURED = (
     "test_bench.py",
     "test_calendar_machine.py",
     "test_cloud_",
-    "test_contacts_tree.py",
     "test_demo.py",
     "test_dev.py",
     "test_durability.py",
@@ -20,9 +19,10 @@ UNMEASURED = (
 
 @pytest.fixture(autouse=True)
 def unmeasured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Measure no coverage while a test of UNMEASURED runs, nor in the processes that it starts."""
+    """Measure no coverage while a test of UNMEASURED or a journey runs, nor in the processes that it starts."""
     measuring = coverage.Coverage.current()
-    if measuring is None or not request.path.name.startswith(UNMEASURED):
+    repeats = request.path.name.startswith(UNMEASURED) or request.path.parent.name == "journeys"
+    if measuring is None or not repeats:
         yield
         return
     monkeypatch.delenv("COVERAGE_PROCESS_START")
