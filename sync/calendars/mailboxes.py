@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -30,6 +30,7 @@ ATTEMPTS = 3
 _NOBODY = frozenset({"ErrorInvalidUser", "Request_ResourceNotFound"})
 _NO_MAILBOX = frozenset({"ErrorInvalidUser", "MailboxNotEnabledForRESTAPI"})
 _NO_EVENT = "ErrorItemNotFound"
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _REFUSED = frozenset({400, 404, 405, 410, 501})
 _MODIFIED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?Z", re.ASCII)
 Raw = Mapping[str, Any]
@@ -184,12 +185,15 @@ def _says_gone(status: int, code: str) -> bool:
 
 
 def _check_mailbox(graph: GraphClient, mailbox: str, status: int, code: str) -> None:
-    """Raise NotFound where a 404 for an event is about its mailbox. Where the code may mean either, the mailbox is asked."""
+    """Raise NotFound where a 404 for an event is about its mailbox. Where the code may mean either, the mailbox is asked
+    for a minute that is long over: nobody's events are listed.
+    """
     if status != 404 or code == _NO_EVENT:
         return
     if code in _NO_MAILBOX:
         raise NotFound("Graph knows no such mailbox", http=404, graph_code=code)
-    graph.page(event_path(mailbox), params={"$select": "id", "$top": "1"}, headers=READ_HEADERS)
+    params = {**_window(_LONG_AGO, _LONG_AGO + timedelta(minutes=1)), "$select": "id", "$top": "1"}
+    graph.page(f"/users/{quote(mailbox, safe='@')}/calendarView", params=params, headers=READ_HEADERS)
 
 
 def is_mailbox_gone(graph: GraphClient, mailbox: str, error: NotFound) -> bool:
